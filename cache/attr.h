@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The small value types that every layer shares: file handle, credential, attributes, change token.
+ */
+#ifndef NFSCACHED_CACHE_ATTR_H
+#define NFSCACHED_CACHE_ATTR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+/* An opaque file handle. NFSv3 allows 64 bytes, NFSv4 128 (RFC 1813 2.4, RFC 8881 3.1). */
+#define FH_MAX 128
+struct fh {
+    uint8_t len;
+    uint8_t data[FH_MAX];
+};
+
+static inline bool fh_equal(const struct fh *a, const struct fh *b)
+{
+    return a->len == b->len && memcmp(a->data, b->data, a->len) == 0;
+}
+
+/* AUTH_SYS carries at most 16 groups (RFC 5531 appendix A). */
+#define CRED_GROUPS_MAX 16
+struct cred {
+    uint32_t uid, gid;
+    uint32_t ngroups;
+    uint32_t groups[CRED_GROUPS_MAX];
+};
+
+struct attr {
+    uint32_t mode; /* type and permissions, as st_mode */
+    uint32_t nlink;
+    uint32_t uid, gid;
+    uint64_t size, used; /* bytes */
+    uint64_t rdev;       /* makedev() form */
+    uint64_t fsid, fileid;
+    struct timespec atime, mtime, ctime;
+    uint64_t change; /* NFSv4 change attribute; 0 where the protocol has none */
+};
+
+/* What tells one content of a file from another (v3: ctime, mtime, size; v4: change). */
+struct token {
+    struct timespec ctime, mtime;
+    uint64_t size, change;
+    bool valid;
+};
+
+static inline bool ts_equal(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static inline int ts_cmp(struct timespec a, struct timespec b)
+{
+    if (a.tv_sec != b.tv_sec)
+        return a.tv_sec < b.tv_sec ? -1 : 1;
+    return a.tv_nsec < b.tv_nsec ? -1 : a.tv_nsec > b.tv_nsec;
+}
+
+static inline struct token token_of(const struct attr *a)
+{
+    return (struct token){
+        .ctime = a->ctime, .mtime = a->mtime, .size = a->size, .change = a->change, .valid = true};
+}
+
+/* Two tokens that were never sampled are not equal: "I do not know" is not "unchanged" (I6). */
+static inline bool token_equal(const struct token *a, const struct token *b)
+{
+    return a->valid && b->valid && ts_equal(a->ctime, b->ctime) && ts_equal(a->mtime, b->mtime) &&
+           a->size == b->size && a->change == b->change;
+}
+
+#endif

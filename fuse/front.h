@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The FUSE front: what its files share.
+ *
+ *   session.c  /dev/fuse in the shards' loops, INIT settings, the table of operations, shutdown
+ *   op.c       a request in flight: its remote call, its parked reply, fatal signals
+ *   inode.c    inode table: node id <-> handle, lookup counts, lifetime
+ *   attr.c     attribute cache: what is accepted from replies, what the kernel is told, for how
+ * long name.c     lookup, create, mkdir, symlink, mknod, link, rename, unlink (silly rename), rmdir
+ *   dir.c      opendir, readdir, readdirplus
+ *   setattr.c  setattr, truncation among them
+ *   file.c     open, release, flush, fsync, lseek
+ *   io.c       read, write
+ *   lock.c     flock and POSIX locks among local processes
+ *   revalidate.c  when a file is asked for, who waits for the answer
+ *   unmap.c    emptying the kernel's page cache of one file (kernel notifications)
+ *   glue.c     the two tables of cache/
+ *
+ * A handler runs in a shard's loop and never waits (invariant I5): it replies, or makes an op,
+ * submits the op's call and returns; the call's done() replies.
+ *
+ * Lock order: inode table > inode lock > (cache/'s locks). The inode lock guards the attribute
+ * cache and the small states below; nothing is called out of this folder with it held, except
+ * cache/'s functions that take only the mapping lock.
+ */
+#ifndef NFSCACHED_FUSE_FRONT_H
+#define NFSCACHED_FUSE_FRONT_H
+
+#ifndef FUSE_USE_VERSION
+#define FUSE_USE_VERSION 314
+#endif
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "cache/cache.h"
+#include "daemon/loop.h"
+#include "daemon/remote.h"
+
+enum front_lookupcache { LOOKUPCACHE_ALL, LOOKUPCACHE_POSITIVE, LOOKUPCACHE_NONE };
+
+struct front_config {
+    const char *mountpoint;
+    const char *fsname, *subtype; /* as shown in /proc/mounts */
+    const char *mount_options;    /* further generic options for fuse_session_mount, comma list */
+    bool read_only, allow_other, default_permissions;
+    bool have_uid, have_gid, have_umask; /* presented instead of the server's */
+    uint32_t uid, gid, umask;
+    uint64_t acregmin_ns, acregmax_ns, acdirmin_ns, acdirmax_ns; /* 0..0: noac */
+    bool cto, sync, rdirplus;
+    bool local_flock, local_posix; /* always served locally; false also revalidates and flushes */
+    enum front_lookupcache lookupcache;
+    enum cache_wcc wcc;
+    uint32_t root_dtsize;
+};
+
+/* ---- the inode ---------------------------------------------------------------------------- */
+
+#define INODE_MAGIC 0x696e6f64u
+
+struct inode {
+    uint32_t magic;
+    uint32_t index;        /* of its record in the arena */
+    struct inode_rec *rec; /* handle, attributes, lookup count */
+    fuse_ino_t nodeid;     /* rec->reuse << 32 | index; the root is 1 */
+    pthread_mutex_t lock;
+    atomic_uint refs;    /* ours: open files, ops in flight, a busy mapping; beside the kernel's */
+    struct mapping *map; /* regular files; made with the inode */
+
+    /* attribute cache (attr.c); under `lock` */
+    bool attr_valid;
+    uint64_t attr_sent_ns;    /* when the call that brought the attributes was sent */
+    uint64_t attr_timeout_ns; /* adaptive: from ac*min, doubling to ac*max while unchanged */
+    uint64_t attr_expires_ns; /* CLOCK_MONOTONIC */
+    uint64_t own_change_ns;   /* end of the last own operation that changed it: older replies lie */
+    bool changed_elsewhere;   /* seen in a reply, not yet revalidated */
+    bool ctime_ours;          /* an own link, rename or unlink moved ctime: mtime decides */
+    /* directories: change of the directory drops cached names */
+    struct token dir_token;
+
+    /* revalidation (revalidate.c); under `lock` */
+    bool reval_running;
+    struct reval_wait *reval_waiting, *reval_joined;
+
+    struct inode *open_prev, *open_next; /* list of open files with pages, for the timer */
+    uint32_t opens, writers;
+    struct lock_table *locks; /* lock.c; NULL until the first lock */
+    UT_hash_handle hh;        /* by handle */
+};
+
+/* ---- a request in flight ------------------------------------------------------------------ */
+
+/*
+ * An op carries one FUSE request over its remote calls. It is replied to exactly once: whoever
+ * wins op_claim() replies; a fatal signal to the caller claims with EINTR, and the remote call then
+ * runs to its end unseen. Freed by op_end().
+ */
+struct op {
+    struct front *front;
+    fuse_req_t req;
+    pid_t tid;           /* of the caller */
+    atomic_bool claimed; /* the request was answered */
+    struct inode *ino;   /* referenced */
+    struct inode *ino2;  /* referenced, or NULL */
+    struct cred cred;
+    char *name, *name2; /* owned */
+    struct remote_call call;
+    void (*next)(struct op *op); /* continuation, where one is needed */
+    uint64_t u[6];               /* the handler's own small state */
+    void *p[3];
+    struct op *park_prev, *park_next; /* list of ops in flight, for fatal signals */
+};
+
+/* An op for a request in a handler; takes a reference to `ino` (may be NULL). NULL: replied ENOMEM.
+ */
+struct op *op_new(struct front *f, fuse_req_t req, struct inode *ino);
+/* Sets up op->call (op, cred, handle of op->ino, arg) and submits it. */
+void op_submit(struct op *op, enum remote_op what, void (*done)(struct remote_call *));
+static inline struct op *op_of(struct remote_call *c)
+{
+    return c->arg;
+}
+/* True for exactly one caller: it may use op->req to reply. */
+bool op_claim(struct op *op);
+/* Claims and replies an error (positive errno); then op_end(). */
+void op_fail(struct op *op, int error);
+/* Releases references, call results and the op. */
+void op_end(struct op *op);
+
+/* ---- open files --------------------------------------------------------------------------- */
+
+#define FILE_MAGIC 0x66696c65u
+
+struct file {
+    uint32_t magic;
+    uint32_t index; /* of its record; what FUSE's fh holds */
+    struct file_rec *rec;
+    struct inode *ino; /* referenced */
+    int flags;
+    uint16_t cred;
+    bool own; /* our own descriptor of unmap.c: its FSYNC is held, its RELEASE is nothing */
+    struct readahead ra;
+    /* directories (dir.c) */
+    pthread_mutex_t dir_lock;
+    void *dir;
+};
+
+/* Makes an open file; 0 or negative errno. Counts writers; does not revalidate. */
+int file_new(struct front *f, struct inode *ino, int flags, const struct cred *cred,
+             struct file **out);
+struct file *file_of(struct front *f, uint64_t fh);
+void file_free(struct front *f, struct file *file);
+
+/* ---- the front ---------------------------------------------------------------------------- */
+
+struct front {
+    struct front_config config;
+    struct fuse_session *session;
+    struct remote *remote;
+    struct cache *cache;
+    struct arena *arena;
+    struct credtab *creds;
+    struct loop **loops; /* shards */
+    int nloops;
+    struct slab *inode_slab, *file_slab;
+    struct inode **inodes; /* by index; sparse */
+    struct file **files;   /* by index; sparse */
+    pthread_mutex_t table_lock;
+    struct inode *by_fh; /* uthash; table lock */
+    struct inode *root;
+    pthread_mutex_t op_lock;
+    struct op *ops; /* in flight; op lock */
+    pthread_mutex_t open_lock;
+    struct inode *open_files;     /* open lock */
+    struct unmap_pool *unmap;     /* unmap.c */
+    struct reval_pool *reval;     /* revalidate.c */
+    struct server_clock *clock;   /* attr.c: the server's clock and its granularity */
+    struct loop_timer attr_timer; /* revalidate.c: open files */
+    int root_fd;                  /* O_PATH on the mount's root, for unmap.c; -1 until it answers */
+    atomic_bool stopping;
+    struct {
+        _Atomic uint64_t ops[64]; /* by FUSE opcode, for status */
+        _Atomic uint64_t interrupted, alarms;
+    } stats;
+};
+
+/* Everything is given: the arena with its regions, the remote side mounted, the loops not yet
+ * running. Makes the inode of the root, mounts, and puts /dev/fuse into the loops. 0, or negative
+ * errno with a message in `err`. */
+struct front;
+int front_new(const struct front_config *config, struct arena *arena, struct credtab *creds,
+              struct remote *remote, const struct cache_config *cache, struct loop **loops,
+              int nloops, struct front **out, char *err, size_t errlen);
+/* Called when the kernel ended the connection (umount) or it was aborted; in a loop's thread. */
+void front_on_end(struct front *f, void (*fn)(void *arg), void *arg);
+/* Writes everything back and waits; 0, or the first error. Helper thread or main. */
+int front_flush_all(struct front *f);
+/* After the loops ended: unmounts if still mounted, frees. */
+void front_free(struct front *f);
+
+/* ---- inode.c ---- */
+/* The inode of a handle; made if new (its attributes accepted from `post` if valid). Takes one
+ * reference of ours. NULL: out of inode records. */
+struct inode *inode_get(struct front *f, const struct fh *fh, const struct attr *attr);
+/* By node id, from a handler: the kernel holds a lookup count, so it exists. Takes a reference. */
+struct inode *inode_by_nodeid(struct front *f, fuse_ino_t nodeid);
+void inode_ref(struct inode *ino);
+void inode_unref(struct front *f, struct inode *ino);
+/* The kernel's count: after a reply with an entry; from FORGET. */
+void inode_lookup_add(struct inode *ino, uint64_t n);
+void inode_forget(struct front *f, struct inode *ino, uint64_t n);
+
+/* ---- attr.c ---- */
+/* Takes attributes from a reply into the cache, or refuses them (older than an own change; a
+ * regular file with pages whose token moved: then it is marked and revalidated). `call` gives the
+ * times and, for own operations, the pre-operation attributes. Any thread. */
+void attr_accept(struct front *f, struct inode *ino, const struct remote_post *post,
+                 const struct remote_call *call);
+/* The same for an operation of ours that changed the inode: `pre` may be invalid. */
+void attr_accept_own(struct front *f, struct inode *ino, const struct remote_wcc *pre,
+                     const struct remote_post *post, const struct remote_call *call);
+/* An own link, unlink or rename over the inode succeeded without telling its attributes. */
+void attr_expire(struct inode *ino);
+/* Attributes are fresh enough to be told without asking. */
+bool attr_fresh(struct inode *ino);
+/* What the kernel is told; the timeout in seconds for which it may rely on it. */
+void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *timeout);
+/* Fills and replies an entry (adds the lookup count; takes it back if the reply fails). */
+void attr_reply_entry(struct op *op, struct inode *ino);
+void attr_fill_entry(struct front *f, struct inode *ino, struct fuse_entry_param *e);
+/* GETATTR handler (also used by whoever must ask). */
+void front_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+
+/* ---- revalidate.c ---- */
+struct reval_wait {
+    struct reval_wait *next;
+    void (*done)(struct reval_wait *w); /* any thread, no lock held */
+    int error;
+    void *arg;
+};
+/* Asks the server now, and calls done() when the file's cached state is known to match what the
+ * server had after this call began. `force` drops what is clean regardless. */
+void revalidate(struct front *f, struct inode *ino, bool force, struct reval_wait *w);
+/* The same in the background, nobody waits. */
+void revalidate_later(struct front *f, struct inode *ino);
+
+/* ---- unmap.c ---- */
+int unmap_start(struct front *f);
+void unmap_stop(struct front *f);
+/* Blocking; helper threads only; no lock held. */
+int unmap_inode(struct front *f, struct inode *ino, uint64_t off, uint64_t len, bool writers);
+/* From the handlers: is this OPEN/LOOKUP/FSYNC ours? */
+bool unmap_is_helper(struct front *f, pid_t tid);
+
+/* ---- handlers, one for each operation; the table is in session.c ---- */
+extern const struct fuse_lowlevel_ops front_ops;
+static inline struct front *front_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+#endif

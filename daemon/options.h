@@ -17,13 +17,17 @@
 #include <sys/types.h>
 
 /* Which answers of LOOKUP may be used again until the directory's attributes expire (nfs(5)). */
-enum option_lookupcache { LOOKUPCACHE_ALL, LOOKUPCACHE_POSITIVE, LOOKUPCACHE_NONE };
+enum option_lookupcache {
+    OPTION_LOOKUPCACHE_ALL,
+    OPTION_LOOKUPCACHE_POSITIVE,
+    OPTION_LOOKUPCACHE_NONE
+};
 
 /* When an own WRITE may move the change token without asking again: docs/protocol.md. */
-enum option_wcc { WCC_STRICT, WCC_BRACKET, WCC_TRUST };
+enum option_wcc { OPTION_WCC_STRICT, OPTION_WCC_BRACKET, OPTION_WCC_TRUST };
 
 /* A source port below 1024: wanted if possible (the default), demanded, or not used. */
-enum option_resvport { RESVPORT_TRY, RESVPORT_YES, RESVPORT_NO };
+enum option_resvport { OPTION_RESVPORT_TRY, OPTION_RESVPORT_YES, OPTION_RESVPORT_NO };
 
 /* A number of bytes, or a percentage of something that options_finish() knows. */
 struct option_amount {

@@ -6,7 +6,10 @@
  *   op.c       a request in flight: its remote call, its parked reply, fatal signals
  *   inode.c    inode table: node id <-> handle, lookup counts, lifetime
  *   attr.c     attribute cache: what is accepted from replies, what the kernel is told, for how
- * long name.c     lookup, create, mkdir, symlink, mknod, link, rename, unlink (silly rename), rmdir
+ *              long
+ *   name.c     lookup, create, mkdir, symlink, mknod, link, rename, unlink (silly rename), rmdir
+ *   names.c    by which name the kernel last got an inode
+ *   silly.c    files removed while open
  *   dir.c      opendir, readdir, readdirplus
  *   setattr.c  setattr, truncation among them
  *   file.c     open, release, flush, fsync, lseek
@@ -40,7 +43,11 @@
 #include "daemon/loop.h"
 #include "daemon/remote.h"
 
-enum front_lookupcache { LOOKUPCACHE_ALL, LOOKUPCACHE_POSITIVE, LOOKUPCACHE_NONE };
+enum front_lookupcache {
+    FRONT_LOOKUPCACHE_ALL,
+    FRONT_LOOKUPCACHE_POSITIVE,
+    FRONT_LOOKUPCACHE_NONE
+};
 
 struct front_config {
     const char *mountpoint;
@@ -88,7 +95,10 @@ struct inode {
     struct inode *open_prev, *open_next; /* list of open files with pages, for the timer */
     uint32_t opens, writers;
     struct lock_table *locks; /* lock.c; NULL until the first lock */
-    UT_hash_handle hh;        /* by handle */
+    struct silly *silly;      /* silly.c: renamed away while open; NULL otherwise */
+    UT_hash_handle hh;        /* by handle; table lock */
+    struct inode *name_next;  /* names.c; table lock */
+    uint64_t name_hash;       /* of (directory, name) by which the kernel last got it; 0: none */
 };
 
 /* ---- a request in flight ------------------------------------------------------------------ */
@@ -103,6 +113,8 @@ struct op {
     fuse_req_t req;
     pid_t tid;           /* of the caller */
     atomic_bool claimed; /* the request was answered */
+    bool interrupted;    /* a signal came, not a fatal one so far; op lock */
+    bool submitted;      /* `call` has results to free */
     struct inode *ino;   /* referenced */
     struct inode *ino2;  /* referenced, or NULL */
     struct cred cred;
@@ -179,6 +191,9 @@ struct front {
     struct reval_pool *reval;     /* revalidate.c */
     struct server_clock *clock;   /* attr.c: the server's clock and its granularity */
     struct loop_timer attr_timer; /* revalidate.c: open files */
+    struct names *names;          /* names.c */
+    struct silly *silly;          /* silly.c; op lock */
+    struct session_state *state;  /* session.c */
     int root_fd;                  /* O_PATH on the mount's root, for unmap.c; -1 until it answers */
     atomic_bool stopping;
     struct {

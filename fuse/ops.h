@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The handlers of the FUSE operations and what fuse/'s files ask of each other beside front.h.
+ *
+ * Every handler runs in a shard's loop, never waits, and replies exactly once (front.h). A node id
+ * that is unknown (a stale file handle of open_by_handle_at) is answered with ESTALE.
+ */
+#ifndef NFSCACHED_FUSE_OPS_H
+#define NFSCACHED_FUSE_OPS_H
+
+#include <sys/statvfs.h>
+
+#include "fuse/front.h"
+
+/* ---- session.c ---------------------------------------------------------------------------- */
+
+/* The kernel's number of the request that this thread is handling; 0 outside a handler. */
+uint64_t front_current_unique(void);
+/* Once the loops run, from a thread that is not one of them: sets the kernel's readahead, opens
+ * f->root_fd and checks that the mount answers. 0 or negative errno. */
+int front_started(struct front *f);
+
+/* ---- op.c --------------------------------------------------------------------------------- */
+
+/* Before a second remote call of the same op: frees the results of the first, zeroes op->call. */
+void op_reset_call(struct op *op);
+/* The credential of a request's caller, with up to 16 supplementary groups. */
+void req_cred(struct front *f, fuse_req_t req, struct cred *cred);
+/* Has a fatal signal reached the thread? (/proc/TID/status: SIGKILL is pending in every thread of
+ * a process that a fatal signal ends.) */
+bool thread_is_dying(pid_t tid);
+/* Looks at interrupted ops; answers those whose callers are dying. True: some are left. */
+bool ops_check_interrupted(struct front *f);
+
+/* ---- inode.c ------------------------------------------------------------------------------ */
+
+int inodes_init(struct front *f);
+void inodes_destroy(struct front *f);
+/* Calls fn for every inode of the table, each referenced during its call; no lock held. */
+void inode_for_each(struct front *f, void (*fn)(struct front *f, struct inode *ino, void *arg),
+                    void *arg);
+
+/* ---- name.c, silly.c, names.c ------------------------------------------------------------- */
+
+/* Seconds for which the kernel may rely on a name in `dir` (positive or negative). */
+double name_timeout(struct front *f, struct inode *dir, bool negative);
+
+/*
+ * By which name the kernel last got an inode: what UNLINK and RENAME need to know of their victim,
+ * without asking the server. One name for each inode; a miss is answered by a LOOKUP.
+ */
+int names_init(struct front *f);
+void names_destroy(struct front *f);
+void names_set(struct front *f, struct inode *dir, const char *name, struct inode *ino);
+/* The inode last seen under that name, referenced, or NULL. */
+struct inode *names_find(struct front *f, struct inode *dir, const char *name);
+void names_drop(struct front *f, struct inode *dir, const char *name);
+/* Below: table lock held. Forgets the name of an inode that is freed. */
+void names_forget_locked(struct front *f, struct inode *ino);
+
+/* The last local descriptor of a silly-renamed file was closed: removes it at the server. Called
+ * when ino->opens became 0; no lock held. */
+void silly_release(struct front *f, struct inode *ino);
+/* Removes what is left (descriptors that were never closed) and waits. Helper thread or main. */
+void silly_finish(struct front *f);
+
+/* ---- lock.c ------------------------------------------------------------------------------- */
+
+/* Releases what an owner holds, or waits for, on a file, from FLUSH (POSIX) or RELEASE (flock).
+ * Waiters that get their lock are answered. */
+void lock_release_posix(struct front *f, struct inode *ino, uint64_t owner);
+void lock_release_flock(struct front *f, struct inode *ino, uint64_t owner);
+/* The inode is freed. */
+void lock_table_free(struct inode *ino);
+
+/* ---- dir.c -------------------------------------------------------------------------------- */
+
+void dir_state_free(void *dir); /* what file->dir points at */
+
+/* ---- glue.c ------------------------------------------------------------------------------- */
+
+extern const struct cache_remote_ops glue_remote_ops; /* ctx: the front */
+extern const struct cache_kernel_ops glue_kernel_ops;
+
+/* ---- attr.c, revalidate.c: started by front_new(), after the cache was made ---------------- */
+
+int attr_start(struct front *f);
+void attr_stop(struct front *f);
+int revalidate_start(struct front *f);
+void revalidate_stop(struct front *f);
+
+/* ---- handlers ----------------------------------------------------------------------------- */
+
+/* name.c */
+void front_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void front_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                  struct fuse_file_info *fi);
+void front_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void front_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void front_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name);
+void front_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t newparent, const char *newname);
+void front_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void front_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void front_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+                  const char *newname, unsigned int flags);
+
+/* inode.c */
+void front_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t nlookup);
+void front_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+
+/* dir.c */
+void front_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void front_readdir(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off,
+                   struct fuse_file_info *fi);
+void front_readdirplus(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off,
+                       struct fuse_file_info *fi);
+void front_releasedir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void front_fsyncdir(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi);
+
+/* setattr.c */
+void front_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int to_set,
+                   struct fuse_file_info *fi);
+
+/* lock.c */
+void front_getlk(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, struct flock *lock);
+void front_setlk(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, struct flock *lock,
+                 int sleep);
+void front_flock(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, int op);
+
+/* misc.c */
+void front_readlink(fuse_req_t req, fuse_ino_t nodeid);
+void front_statfs(fuse_req_t req, fuse_ino_t nodeid);
+void front_access(fuse_req_t req, fuse_ino_t nodeid, int mask);
+void front_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off_t length,
+                     struct fuse_file_info *fi);
+
+/* attr.c (front_getattr: front.h), file.c, io.c */
+void front_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void front_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void front_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void front_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi);
+void front_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t off, int whence,
+                 struct fuse_file_info *fi);
+void front_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off,
+                struct fuse_file_info *fi);
+/* `buf` is the shard's receive buffer: it is used again when the handler returns. */
+void front_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size, off_t off,
+                 struct fuse_file_info *fi);
+
+#endif

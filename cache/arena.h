@@ -18,6 +18,7 @@
 #define NFSCACHED_CACHE_ARENA_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -99,16 +100,25 @@ struct arena {
     uint8_t *base[ARENA_REGIONS];
 };
 
-/* How many records each region shall have; frames and page records follow from the cache size. */
+/* How many usable records each region shall have (index 0 comes on top); frames and page records
+ * follow from the cache size. */
 struct arena_sizes {
     uint32_t inodes, files, creds, intents, pages, frames;
+    uint32_t page_size; /* bytes of one page record: sizeof(struct page), a multiple of 4 */
 };
 
-/* Makes an arena. 0, or -ENOMEM and the like. */
+/* Makes an arena; its descriptor is close-on-exec. 0, -EINVAL, -EOVERFLOW, -ENOMEM and what
+ * memfd_create and mmap say. On failure nothing is left open. */
 int arena_create(struct arena *a, const struct arena_sizes *sizes);
-/* Maps an existing one (a successor's way in): checks magic, version and extents. */
+/* Maps an existing one (a successor's way in): checks magic, version and extents. 0, or -EINVAL
+ * for what is not an arena of this version. Owns `fd` on success only. */
 int arena_adopt(struct arena *a, int fd);
+/* Unmaps and closes; slabs and tables over it must be gone. */
 void arena_close(struct arena *a);
+/* The next run [*first, *end) of indexes at or after `from` that may ever have been written; false
+ * when there is none. A scan must skip the memfd's holes: reading one would fill it. */
+bool arena_next_data(const struct arena *a, enum arena_region r, uint32_t from, uint32_t *first,
+                     uint32_t *end);
 
 static inline void *arena_at(const struct arena *a, enum arena_region r, uint32_t index)
 {
@@ -116,16 +126,23 @@ static inline void *arena_at(const struct arena *a, enum arena_region r, uint32_
 }
 
 /*
- * A free list over one region. Volatile; rebuilt by slab_scan(). Allocation hands out a record
- * that is not yet live: fill it, then slab_publish(). Any thread; takes its own lock (a leaf).
+ * A free list over one region. Volatile; rebuilt by one scan in slab_new(). Allocation hands out a
+ * record that is not yet live: fill it, then slab_publish(). Any thread; takes its own lock (a
+ * leaf).
  */
 struct slab;
+/* Scans the records' `live` words. Frames have none: their slab begins with all of them free.
+ * NULL: out of memory. */
 struct slab *slab_new(struct arena *a, enum arena_region region);
+/* The same, but asks `in_use` of each index: how the owner of the page records says which frames
+ * are taken. */
+struct slab *slab_new_scan(struct arena *a, enum arena_region region,
+                           bool (*in_use)(uint32_t index, void *arg), void *arg);
 void slab_destroy(struct slab *s);
 /* An index, or 0 when the region is full. The record's `live` word is 0, the rest is as it was
- * left by its last owner. */
+ * left by its last owner (zero if it never had one). O(1); the last freed comes first. */
 uint32_t slab_alloc(struct slab *s);
-/* Returns a record that was allocated; its `live` word is cleared first. */
+/* Returns a record that was allocated; its `live` word (a frame has none) is cleared first. */
 void slab_free(struct slab *s, uint32_t index);
 /* Number of records handed out. */
 uint32_t slab_used(const struct slab *s);
@@ -138,7 +155,8 @@ static inline void slab_publish(_Atomic uint32_t *live, uint32_t value)
 /*
  * Credentials are interned, so that a page names the one that dirtied it in 16 bits. 0 is never an
  * index. Entries live as long as the mount. Any thread. Returns the index, or 0 when 65,535
- * different credentials are already known (the caller answers -ENOLCK... -ENOMEM).
+ * different credentials (or as many as the region holds) are already known; the caller answers
+ * -ENOMEM.
  */
 struct credtab;
 struct credtab *credtab_new(struct arena *a);

@@ -299,9 +299,9 @@ static bool parse_one(struct mount_options *o, char *word, char err[OPTIONS_ERRO
 bool options_parse(struct mount_options *o, const char *text, char err[OPTIONS_ERROR_MAX])
 {
     char *word = malloc(strlen(text) + 1);
-    bool good = word != NULL;
+    bool good = true;
 
-    if (!good)
+    if (!word)
         return fail(err, "out of memory");
     while (good && *text) {
         size_t n = 0;

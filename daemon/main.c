@@ -2,10 +2,10 @@
 /*
  * `nfscached`: finds the verb in the table and calls it.
  *
- * mount(8) reaches `mount` by two more ways, which carry no verb: as the type helper
- * (mount.nfscached SOURCE MOUNTPOINT -o OPTIONS), and through mount.fuse3, which runs
+ * mount(8) reaches `mount` by two more ways, which carry no verb: as the type's helper
+ * (mount.fuse.nfscached SOURCE MOUNTPOINT -o OPTIONS), and through mount.fuse3, which runs
  * `nfscached SOURCE MOUNTPOINT -o OPTIONS` for `mount -t fuse.nfscached`. A first argument with a
- * ':' is therefore a source: no verb has one.
+ * ':' is therefore a source: no verb has one. umount(8) has helpers too (umount.fuse.nfscached).
  */
 #include <libgen.h>
 #include <stdarg.h>
@@ -23,6 +23,10 @@ static const struct verb {
     int (*run)(int argc, const char **argv);
     const char *help;
 } verbs[] = {
+    {"umount", verb_umount, "write back everything, then unmount"},
+    {"status", verb_status, "show what a mount holds, and what it did"},
+    {"flush", verb_flush, "write back what is dirty in a mount or a file"},
+    {"revalidate", verb_revalidate, "ask the server whether cached data is current"},
     {"help", verb_help, "show this list, or the manual of one command"},
     {0},
 };
@@ -112,10 +116,10 @@ int verb_help(int argc, const char **argv)
     return EXIT_OK;
 }
 
-static int run(const struct verb *v, int argc, const char **argv)
+static int run(const struct verb *v, const char *name, int argc, const char **argv)
 {
     running = v->name;
-    argv[0] = v->name;
+    argv[0] = name;
     return v->run(argc, argv);
 }
 
@@ -125,7 +129,9 @@ int main(int argc, char **argv)
     char *self = argc > 0 ? basename(argv[0]) : (char *)"nfscached";
 
     if (strncmp(self, "mount.", 6) == 0 && find("mount"))
-        return run(find("mount"), argc, args);
+        return run(find("mount"), self, argc, args);
+    if (strncmp(self, "umount.", 7) == 0)
+        return run(find("umount"), self, argc, args);
     if (argc < 2) {
         print_verbs(stderr);
         return EXIT_USAGE;
@@ -141,8 +147,8 @@ int main(int argc, char **argv)
     }
     const struct verb *v = find(name);
     if (v)
-        return run(v, argc - 1, args + 1);
+        return run(v, name, argc - 1, args + 1);
     if (strchr(name, ':') && find("mount"))
-        return run(find("mount"), argc, args);
+        return run(find("mount"), "mount", argc, args);
     return unknown(name);
 }

@@ -12,11 +12,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "daemon/control.h"
@@ -292,4 +295,38 @@ int mounts_file(const struct mount_list *list, const char *path, struct mount_fi
     file->path = path_in_fs(e, real);
     file->ino = file->path && *file->path ? st.st_ino : 0;
     return file->path ? 0 : -ENOMEM;
+}
+
+extern char **environ;
+
+/* fusermount3 tells by its exit status alone whether it did; the caller is the owner of the mount
+ * (else the control socket had refused), so what is left to go wrong is that it is in use. */
+static int detach_by_fusermount(const char *mountpoint, bool lazy)
+{
+    char *argv[] = {(char *)"fusermount3", (char *)"-u", (char *)"-q", (char *)"--",
+                    (char *)mountpoint,    NULL,         NULL};
+    int status;
+    pid_t pid;
+
+    if (lazy) {
+        argv[3] = (char *)"-z";
+        argv[4] = (char *)"--";
+        argv[5] = (char *)mountpoint;
+    }
+    int rc = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
+    if (rc != 0)
+        return -rc;
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
+}
+
+int mounts_detach(const char *mountpoint, bool lazy)
+{
+    if (umount2(mountpoint, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
+        return 0;
+    if (errno != EPERM || geteuid() == 0)
+        return -errno;
+    return detach_by_fusermount(mountpoint, lazy);
 }

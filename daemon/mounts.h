@@ -47,6 +47,10 @@ struct mount_file {
 int mounts_file(const struct mount_list *list, const char *path, struct mount_file *file, char *err,
                 size_t errlen);
 
+/* Unmounts: umount(2), or fusermount3 where the caller is not root. `lazy`: out of sight now, ended
+ * when nobody uses it any more. 0 or negative errno (-EBUSY: in use; -EPERM). */
+int mounts_detach(const char *mountpoint, bool lazy);
+
 /* The line of mountinfo -> the entry; false if it is not understood. For mounts_read and its
  * test. The strings are the caller's to free. */
 bool mounts_parse_line(const char *line, struct mount_entry *out);

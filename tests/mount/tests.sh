@@ -110,3 +110,14 @@ test_fsx_through_another_mount() {
     server_start && mount_start a && mount_start b &&
         fsx --ops "$(by_length 2000 20000 200000)" --verify-path "$T/b"
 }
+
+# ---- close-to-open -------------------------------------------------------------------------------
+
+test_cto_against_server_directory() {
+    server_start && mount_start a actimeo=1 && timeout -k 5 300 "$bin/cto" --actimeo 1 --other "$EXPORT" "$T/a"
+}
+
+test_cto_against_another_mount() {
+    server_start && mount_start a actimeo=1 && mount_start b actimeo=1 &&
+        timeout -k 5 300 "$bin/cto" --actimeo 1 --other "$T/b" "$T/a"
+}

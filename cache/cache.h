@@ -55,7 +55,8 @@ struct cache_write_rpc {
     struct mapping *m;
     uint64_t offset;
     uint32_t count;
-    const void *data;
+    const struct iovec *iov;
+    int iovcnt;
     bool file_sync; /* asked for */
     uint16_t cred;
     uint32_t done;  /* bytes that the server took; fewer than count is no error */
@@ -110,7 +111,8 @@ struct cache_kernel_ops {
      * gone when it returns. 0 or negative errno (-ENOTCONN: the mount is gone). */
     int (*unmap)(void *ctx, struct mapping *m, uint64_t off, uint64_t len, bool writers);
     /* The mapping became busy (has bytes that the server has not committed), or idle again: while
-     * busy its host may not be freed. Called with the mapping lock held. */
+     * busy its host may not be freed. Calls are counted like references: each `true` (mapping lock
+     * held) is followed by one `false` (no lock held), in any order between threads. */
     void (*busy)(void *ctx, struct mapping *m, bool busy);
     /* The server's attributes arrived with a WRITE or COMMIT reply. No lock held. */
     void (*post)(void *ctx, struct mapping *m, const struct attr *attr, uint64_t sent_ns);
@@ -126,6 +128,7 @@ struct cache_config {
     uint32_t rsize, wsize;     /* bytes of one READ, one WRITE */
     uint64_t readahead;        /* bytes ahead of a sequential reader at most; 0: none */
     uint32_t write_inflight;   /* bytes of WRITEs in flight at most (0: a default) */
+    bool stable_writes;        /* copy what is written back, so that it cannot change under way */
     enum cache_wcc wcc;
 };
 
@@ -166,6 +169,8 @@ bool mapping_local_mtime(struct mapping *m, struct timespec *out);
  */
 bool mapping_writer_add(struct mapping *m);
 void mapping_writer_remove(struct mapping *m);
+/* Unmaps the whole file, with the bookkeeping of twins. Blocking; helper threads only. */
+int mapping_unmap_all(struct mapping *m);
 
 /* ---- reading ------------------------------------------------------------------------------ */
 
@@ -202,6 +207,7 @@ struct cache_read {
     uint32_t frame[CACHE_READ_PAGES];
     uint32_t missing;
     uint32_t first_zero;
+    bool parked, ended, starving;
     struct cache_read *next;
 };
 
@@ -278,7 +284,7 @@ struct cache_truncate {
     struct cache_truncate *next;
 };
 void cache_truncate_begin(struct cache_truncate *t);
-void cache_truncate_end(struct cache_truncate *t, bool done, const struct attr *post);
+void cache_truncate_end(struct cache_truncate *t, bool done);
 
 /* ---- revalidation ------------------------------------------------------------------------- */
 

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The cache as a whole: its budget, its two helper threads, its figures.
+ *
+ * The flusher wakes while anything is dirty, and starts passes for what is too old, for what may be
+ * tried again after an error, and above the background limit. The reclaimer frees pages that need
+ * an unmap first. Both sleep while there is nothing to do.
+ *
+ * The budget. One frame costs 4096 bytes, and for itself a page record (80), a reference count (2),
+ * a place on the free stack (4), a ghost (4) and its slot in the mapping's Judy array (about 6):
+ * 96 bytes. So a budget of N bytes has N / 4192 frames. Frames carry pages, twins and masks alike.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "cache/internal.h"
+
+#define PAGE_METADATA  96
+#define OVERFLOW_MOST  (32u << 20)
+#define FLUSH_EVERY_NS 500000000ull
+#define KICK_TRIES     64
+
+uint64_t cache_now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint32_t budget_frames(const struct cache_config *c)
+{
+    uint64_t n = c->size / (PAGE_SIZE + PAGE_METADATA);
+
+    return n > UINT32_MAX / 16 ? UINT32_MAX / 16 : (uint32_t)n;
+}
+
+static uint32_t overflow_frames(uint32_t frames)
+{
+    uint32_t n = frames / 16 + 64;
+
+    return n > OVERFLOW_MOST / PAGE_SIZE ? OVERFLOW_MOST / PAGE_SIZE : n;
+}
+
+void cache_arena_sizes(const struct cache_config *c, struct arena_sizes *sizes)
+{
+    uint32_t n = budget_frames(c);
+
+    sizes->frames = n + overflow_frames(n) + 1;
+    sizes->pages = sizes->frames + sizes->frames / 8;
+    sizes->page_size = sizeof(struct page);
+}
+
+/* Calls fn for every mapping whose lock is to be had at once, with it held; false: some was not. */
+static bool each_mapping(struct cache *c, void (*fn)(struct mapping *m, void *arg), void *arg)
+{
+    bool all = true;
+
+    pthread_mutex_lock(&c->wait_lock);
+    for (struct mapping *m = c->mappings; m; m = m->all_next) {
+        if (pthread_mutex_trylock(&m->lock) != 0) {
+            all = false;
+            continue;
+        }
+        fn(m, arg);
+        pthread_mutex_unlock(&m->lock);
+    }
+    pthread_mutex_unlock(&c->wait_lock);
+    return all;
+}
+
+static void kick_one(struct mapping *m, void *arg)
+{
+    (void)arg;
+    if (m->ndirty)
+        wb_kick_mapping(m, false);
+}
+
+void cache_kick(struct cache *c)
+{
+    each_mapping(c, kick_one, NULL);
+    wb_pump(c);
+}
+
+void cache_poke(struct cache *c)
+{
+    while (__atomic_load_n(&c->starved, __ATOMIC_RELAXED) && read_unstarve(c))
+        ;
+    while (__atomic_load_n(&c->parked, __ATOMIC_RELAXED) && write_unpark(c))
+        ;
+}
+
+/* ---- helper threads ---- */
+
+static void flush_due(struct mapping *m, void *arg)
+{
+    uint64_t now = *(uint64_t *)arg;
+    struct cache *c = m->c;
+
+    if (!m->ndirty || m->pass_active)
+        return;
+    if (m->retry_ns ? m->retry_ns <= now
+                    : now - m->dirty_since_ns >= c->config.dirty_expire_ns || wb_over_background(c))
+        wb_kick_mapping(m, false);
+}
+
+void flusher_wake(struct cache *c)
+{
+    pthread_mutex_lock(&c->helper_lock);
+    pthread_cond_signal(&c->flusher_wake);
+    pthread_mutex_unlock(&c->helper_lock);
+}
+
+static void *flusher(void *arg)
+{
+    struct cache *c = arg;
+
+    pthread_setname_np(pthread_self(), "nfsc-flush");
+    pthread_mutex_lock(&c->helper_lock);
+    while (!c->stopping) {
+        atomic_store(&c->flusher_idle, true);
+        if (atomic_load(&c->n.dirty) == 0) {
+            pthread_cond_wait(&c->flusher_wake, &c->helper_lock);
+            atomic_store(&c->flusher_idle, false);
+            continue;
+        }
+        atomic_store(&c->flusher_idle, false);
+
+        struct timespec until;
+        uint64_t at = cache_now_ns() + FLUSH_EVERY_NS;
+
+        until.tv_sec = (time_t)(at / 1000000000u);
+        until.tv_nsec = (long)(at % 1000000000u);
+        pthread_cond_timedwait(&c->flusher_wake, &c->helper_lock, &until);
+        pthread_mutex_unlock(&c->helper_lock);
+        at = cache_now_ns();
+        each_mapping(c, flush_due, &at);
+        wb_pump(c);
+        cache_poke(c);
+        pthread_mutex_lock(&c->helper_lock);
+    }
+    pthread_mutex_unlock(&c->helper_lock);
+    return NULL;
+}
+
+static void *reclaimer(void *arg)
+{
+    struct cache *c = arg;
+
+    pthread_setname_np(pthread_self(), "nfsc-reclaim");
+    pthread_mutex_lock(&c->helper_lock);
+    while (!c->stopping) {
+        if (!c->reclaim_wanted) {
+            pthread_cond_wait(&c->reclaimer_wake, &c->helper_lock);
+            continue;
+        }
+        c->reclaim_wanted = false;
+        pthread_mutex_unlock(&c->helper_lock);
+        reclaim_run(c);
+        cache_poke(c);
+        pthread_mutex_lock(&c->helper_lock);
+    }
+    pthread_mutex_unlock(&c->helper_lock);
+    return NULL;
+}
+
+/* ---- life ---- */
+
+struct cache *cache_new(const struct cache_config *config, struct arena *arena,
+                        struct credtab *creds, const struct cache_remote_ops *remote,
+                        const struct cache_kernel_ops *kernel, void *ctx)
+{
+    struct cache *c = calloc(1, sizeof *c);
+    pthread_condattr_t mono;
+
+    if (!c)
+        return NULL;
+    c->config = *config;
+    c->arena = arena;
+    c->creds = creds;
+    c->remote = remote;
+    c->kernel = kernel;
+    c->ctx = ctx;
+    c->frames = budget_frames(config);
+    c->frames_total = c->frames + overflow_frames(c->frames);
+    c->starved_tail = &c->starved;
+    c->parked_tail = &c->parked;
+    if (!c->config.write_inflight)
+        c->config.write_inflight = 32u << 20;
+    if (!c->config.dirty_expire_ns)
+        c->config.dirty_expire_ns = 5000000000ull;
+    c->inode_count = arena->header->region[ARENA_INODES].count;
+    c->mapping_of = calloc(c->inode_count, sizeof *c->mapping_of);
+    pthread_mutex_init(&c->pool_lock, NULL);
+    pthread_mutex_init(&c->wb_lock, NULL);
+    pthread_mutex_init(&c->wait_lock, NULL);
+    pthread_mutex_init(&c->helper_lock, NULL);
+    pthread_condattr_init(&mono);
+    pthread_condattr_setclock(&mono, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->flusher_wake, &mono);
+    pthread_cond_init(&c->reclaimer_wake, &mono);
+    pthread_condattr_destroy(&mono);
+    if (!c->mapping_of || pool_start(c) != 0)
+        goto fail;
+    if (pthread_create(&c->flusher, NULL, flusher, c) != 0)
+        goto fail;
+    if (pthread_create(&c->reclaimer, NULL, reclaimer, c) != 0)
+        abort();
+    return c;
+fail:
+    pool_stop(c);
+    free(c->mapping_of);
+    free(c);
+    return NULL;
+}
+
+void cache_free(struct cache *c)
+{
+    pthread_mutex_lock(&c->helper_lock);
+    c->stopping = true;
+    pthread_cond_broadcast(&c->flusher_wake);
+    pthread_cond_broadcast(&c->reclaimer_wake);
+    pthread_mutex_unlock(&c->helper_lock);
+    pthread_join(c->flusher, NULL);
+    pthread_join(c->reclaimer, NULL);
+    assert(!c->mappings);
+    pool_stop(c);
+    pthread_cond_destroy(&c->flusher_wake);
+    pthread_cond_destroy(&c->reclaimer_wake);
+    pthread_mutex_destroy(&c->helper_lock);
+    pthread_mutex_destroy(&c->wait_lock);
+    pthread_mutex_destroy(&c->wb_lock);
+    pthread_mutex_destroy(&c->pool_lock);
+    free(c->mapping_of);
+    free(c);
+}
+
+static void drop_clean(struct mapping *m, void *arg)
+{
+    uint64_t *dropped = arg, i = 0;
+
+    for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
+        if (!page_clean(p) || p->nfetch || (p->frame && frame_count(m->c, p->frame) > 1))
+            continue;
+        if (page_mapped(m, p) && mapping_tracks(m))
+            continue;
+        if (page_mapped(m, p))
+            mapping_untracked(m);
+        mapping_remove(m, p);
+        ++*dropped;
+    }
+}
+
+uint64_t cache_drop_clean(struct cache *c)
+{
+    uint64_t dropped = 0;
+
+    for (int tries = 0; tries < KICK_TRIES && !each_mapping(c, drop_clean, &dropped); tries++)
+        ;
+    return dropped;
+}
+
+/* ---- figures ---- */
+
+static void count_pages(struct mapping *m, void *arg)
+{
+    struct cache_stats *s = arg;
+    uint64_t i = 0;
+
+    for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
+        s->mapped += page_mapped(m, p);
+        s->pinned += p->nfetch || (p->frame && frame_count(m->c, p->frame) > 1);
+        s->dirty_bytes += byteset_count(m->c, p->dirty) + byteset_count(m->c, p->inflight);
+    }
+}
+
+void cache_stats(struct cache *c, struct cache_stats *s)
+{
+    *s = (struct cache_stats){
+        .frames = c->frames,
+        .pages = c->n.pages,
+        .twins = c->n.twins,
+        .dirty = c->n.dirty,
+        .unstable = c->n.unstable,
+        .writeback = c->n.inflight,
+        .metadata_bytes_page = PAGE_METADATA,
+        .hits = c->n.hits,
+        .misses = c->n.misses,
+        .readahead_pages = c->n.ahead,
+        .readahead_used = c->n.ahead_used,
+        .readahead_wasted = c->n.ahead_wasted,
+        .fetches = c->n.fetches,
+        .fetch_bytes = c->n.fetch_bytes,
+        .writes = c->n.writes,
+        .write_bytes = c->n.write_bytes,
+        .commits = c->n.commits,
+        .refetched_old = c->n.refetched,
+        .evicted = c->n.evicted,
+        .reclaim_unmaps = c->n.reclaim_unmaps,
+        .throttled = c->n.throttled,
+        .reval_asked = c->n.asked,
+        .reval_changed = c->n.changed,
+        .reval_dropped = c->n.dropped,
+        .reval_kept = c->n.kept,
+        .reval_second_unmaps = c->n.second,
+        .twin_alarms = c->n.alarms,
+        .verifier_changes = c->n.verifier_changes,
+        .write_errors = c->n.write_errors,
+    };
+    s->clean = s->pages - (c->busy_pages < s->pages ? c->busy_pages : s->pages);
+    pthread_mutex_lock(&c->pool_lock);
+    s->frames_free = c->frames_used < c->frames ? c->frames - c->frames_used : 0;
+    s->masks = c->masks_used;
+    pthread_mutex_unlock(&c->pool_lock);
+    each_mapping(c, count_pages, s);
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the files of cache/ share, and nobody else includes.
+ *
+ *   pool.c        frames, page records, masks; the reclaim queues (S3-FIFO)
+ *   mapping.c     a file's pages: index, accounting, size, errors, lifetime
+ *   read.c        READ: hits, fetches, what a fetch may still be used for
+ *   readahead.c   how far ahead
+ *   write.c       WRITE: write(2), mapped stores against their twin, throttling
+ *   writeback.c   passes, WRITE, COMMIT, verifier, who waits
+ *   truncate.c    around the server's SETATTR
+ *   revalidate.c  the protocol, the non-destructive invalidate, unmap and twins
+ *   cache.c       configuration, helper threads, figures
+ *
+ * Lock order
+ *   mapping->reval_lock   held over network and unmap by helper threads; no handler takes it
+ *     mapping->lock       every page of the mapping, its sets, its lists; short sections
+ *       cache->pool_lock  frames, masks, reclaim queues; leaf
+ *       cache->wb_lock    queue of mappings with a pass; leaf
+ *       cache->wait_lock  parked readers and writers; leaf
+ * The reclaimer goes the other way, pool_lock to mapping->lock, and therefore only tries.
+ */
+#ifndef NFSCACHED_CACHE_INTERNAL_H
+#define NFSCACHED_CACHE_INTERNAL_H
+
+#include <Judy.h>
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+
+#include "cache/cache.h"
+#include "cache/page.h"
+
+#define MAPPING_MAGIC 0x6d617070u
+
+/* One READ of pages [first, first + pages) on its way. */
+struct fetch {
+    struct cache_fetch rpc; /* what remains to be asked */
+    struct fetch *prev, *next;
+    struct cache_read *owner; /* the READ that caused it, NULL: readahead, or the READ gave up */
+    uint64_t first;           /* page number */
+    uint32_t pages;
+    uint32_t generation;
+    uint32_t got; /* bytes that arrived so far */
+    bool direct;
+    struct iovec iov[CACHE_READ_PAGES];
+    uint32_t frame[CACHE_READ_PAGES];
+};
+
+/* A WRITE on its way: bytes [rpc.offset, rpc.offset + rpc.count). */
+struct wb_write {
+    struct cache_write_rpc rpc;
+    struct iovec *iov;
+    uint32_t *frames; /* referenced until it is done */
+    uint32_t nframes;
+    void *buffer;   /* or a copy of the bytes */
+    bool bracketed; /* a GETATTR just before found the token unchanged */
+};
+
+struct wb_edge {
+    struct token pre, post;
+};
+
+struct mapping {
+    uint32_t magic;
+    uint32_t inode;
+    struct cache *c;
+    void *host;
+    pthread_mutex_t lock;
+    pthread_mutex_t reval_lock;
+
+    Pvoid_t pages;    /* JudyL: page number -> page record */
+    Pvoid_t dirty;    /* Judy1: pages with dirty bytes */
+    Pvoid_t unstable; /* Judy1: pages with unstable or committing bytes */
+    Pvoid_t twins;    /* Judy1: pages with a twin of their own */
+    uint64_t npages, ndirty, ninflight, nunstable;
+    bool host_held;
+    uint64_t holds; /* busy pages and passers-by; the host is kept while above 0 */
+
+    _Atomic uint64_t size;
+    struct token token;
+    struct token reval_cur; /* token of the revalidation that runs; invalid: none */
+    uint32_t generation;
+    uint64_t acked_end; /* end of the bytes acknowledged since a revalidation asked */
+    bool acked_noted;   /* ... while one is under way */
+
+    /* the kernel's copies */
+    uint32_t unmap_seq; /* unmaps begun */
+    uint32_t unmapped;  /* copies given before this count are gone */
+    uint32_t writers;
+    uint64_t writer_adds;   /* ever */
+    bool had_writer;        /* ... since the last complete unmap */
+    bool untracked;         /* the kernel may hold copies for which no twin was kept */
+    uint32_t untracked_seq; /* unmap_seq when that was last so */
+
+    /* reading */
+    struct fetch *fetches;
+    struct cache_read *readers; /* parked */
+
+    /* writing back */
+    uint64_t dirty_since_ns; /* when the oldest dirty byte was written, about */
+    struct timespec local_mtime;
+    bool queued; /* on cache->wb_queue */
+    struct mapping *wb_next;
+    bool pass_active, pass_again, pass_skipped, pass_bracketed;
+    uint8_t pass_state;
+    uint64_t pass_no;       /* of the running pass, or of the last */
+    uint64_t pass_cursor;   /* next page number to look at */
+    uint32_t pass_inflight; /* WRITEs of this pass under way */
+    int pass_error;
+    bool pass_sync; /* somebody waits for it */
+    struct cache_getattr pass_getattr;
+    bool commit_running, commit_again;
+    uint64_t commit_no; /* of the COMMIT under way, or of the last */
+    struct cache_commit commit;
+    bool have_verf;
+    uint8_t verf[8];
+    struct wb_edge edge[32]; /* own changes whose turn has not come */
+    unsigned edges;
+    struct cache_sync *syncs; /* waiting */
+    uint32_t writes_inflight;
+    uint32_t blocked; /* truncations under way: no WRITE starts */
+    struct cache_truncate *truncates;
+    uint64_t error_seq;
+    int error, last_error;
+    uint64_t retry_ns, backoff_ns; /* after an error: not before */
+
+    struct mapping *all_prev, *all_next; /* cache->mappings, wait_lock */
+};
+
+#define GHOST_WAYS 4
+
+struct queue {
+    uint32_t head, tail; /* page records; head: youngest */
+    uint64_t count;
+};
+
+struct cache {
+    struct cache_config config;
+    struct arena *arena;
+    struct credtab *creds;
+    const struct cache_remote_ops *remote;
+    const struct cache_kernel_ops *kernel;
+    void *ctx;
+
+    /* pool.c */
+    pthread_mutex_t pool_lock;
+    struct slab *page_slab;
+    uint32_t frames;       /* within the budget */
+    uint32_t frames_total; /* with the overflow */
+    uint32_t *free_frames;
+    uint32_t nfree, frames_used, frames_carved;
+    _Atomic uint16_t *frame_refs;
+    uint32_t *mask_free; /* stack */
+    uint32_t nmask_free, nmask_cap, masks_used;
+    struct queue small, main;
+    uint32_t *ghost; /* fingerprints, GHOST_WAYS each bucket */
+    uint32_t ghost_buckets;
+    uint32_t ghost_hand;
+    struct mapping **mapping_of; /* by inode index */
+    uint32_t inode_count;
+
+    pthread_mutex_t wb_lock;
+    struct mapping *wb_head, *wb_tail;
+    _Atomic uint64_t wb_bytes; /* in flight */
+
+    pthread_mutex_t wait_lock;
+    struct cache_read *starved, **starved_tail;
+    struct cache_write *parked, **parked_tail;
+    struct mapping *mappings;
+    uint64_t nmappings;
+
+    /* helper threads (cache.c) */
+    pthread_t flusher, reclaimer;
+    pthread_cond_t flusher_wake, reclaimer_wake;
+    pthread_mutex_t helper_lock;
+    bool stopping, reclaim_wanted;
+    _Atomic bool flusher_idle;
+    bool no_pre; /* this server's WRITE replies lack pre-operation attributes */
+
+    _Atomic uint64_t busy_pages; /* pages that reclaim cannot have */
+    struct {
+        _Atomic uint64_t pages, dirty, inflight, unstable, twins;
+        _Atomic uint64_t hits, misses, ahead, ahead_used, ahead_wasted;
+        _Atomic uint64_t fetches, fetch_bytes, writes, write_bytes, commits, refetched;
+        _Atomic uint64_t evicted, reclaim_unmaps, throttled;
+        _Atomic uint64_t asked, changed, dropped, kept, second;
+        _Atomic uint64_t alarms, verifier_changes, write_errors;
+    } n;
+};
+
+#define COUNT(c, what, by) atomic_fetch_add_explicit(&(c)->n.what, (by), memory_order_relaxed)
+
+static inline struct page *page_at(struct cache *c, uint32_t record)
+{
+    return arena_at(c->arena, ARENA_PAGES, record);
+}
+
+static inline uint32_t page_record(struct cache *c, const struct page *p)
+{
+    return (uint32_t)(((const uint8_t *)p - c->arena->base[ARENA_PAGES]) / sizeof(struct page));
+}
+
+static inline uint8_t *frame_at(struct cache *c, uint32_t frame)
+{
+    return c->arena->base[ARENA_FRAMES] + (uint64_t)frame * PAGE_SIZE;
+}
+
+static inline uint64_t *mask_at(struct cache *c, uint32_t mask)
+{
+    return (uint64_t *)(c->arena->base[ARENA_FRAMES] + (uint64_t)mask * (PAGE_SIZE / 8));
+}
+
+/* ---- pool.c ---- */
+int pool_start(struct cache *c);
+void pool_stop(struct cache *c);
+/* A frame with one reference, content undefined; 0: none to be had (kick reclaim, park). May evict
+ * clean pages, of `held` (its lock is held by the caller, or NULL) and of others. `emergency`
+ * reaches into the overflow. */
+uint32_t frame_alloc(struct cache *c, struct mapping *held, bool emergency);
+void frame_ref(struct cache *c, uint32_t frame);
+void frame_unref(struct cache *c, uint32_t frame);
+static inline unsigned frame_count(struct cache *c, uint32_t frame)
+{
+    return atomic_load_explicit(&c->frame_refs[frame], memory_order_acquire);
+}
+uint32_t mask_alloc(struct cache *c);
+void mask_free(struct cache *c, uint32_t mask);
+/* Puts a clean page on its queue, or takes it off. Mapping lock held. */
+void reclaim_insert(struct mapping *m, struct page *p);
+void reclaim_remove(struct mapping *m, struct page *p);
+static inline void reclaim_hit(struct page *p)
+{
+    if ((p->flags & PG_FREQ) != PG_FREQ)
+        p->flags += 1 << PG_FREQ_SHIFT;
+}
+/* Frees memory that needs an unmap first; the reclaimer thread. */
+void reclaim_run(struct cache *c);
+void reclaim_wake(struct cache *c);
+bool pool_low(struct cache *c);
+
+/* The first member of a Judy1 set at or after *index. */
+static inline bool set_next(Pcvoid_t set, uint64_t *index)
+{
+    return Judy1First(set, index, PJE0) == 1;
+}
+
+/* ---- mapping.c; the mapping lock is held below this line ---- */
+struct page *mapping_find(struct mapping *m, uint64_t index);
+/* The first page at or after *index. */
+struct page *mapping_next(struct mapping *m, uint64_t *index);
+/* A new, empty page record in the index; NULL: out of records. */
+struct page *mapping_add(struct mapping *m, uint64_t index);
+/* Takes the page out of the index and frees its record, frame, twin and masks. */
+void mapping_remove(struct mapping *m, struct page *p);
+/* Brings counters, Judy sets, holds and the reclaim queue in line with the page's sets. To be
+ * called after every change of them. */
+void page_update(struct mapping *m, struct page *p);
+/* Holds keep the host. After the last one is given back, mapping_unlock() lets the host go: the
+ * mapping may be gone when it returns, unless the caller keeps the host by other means. */
+void mapping_hold(struct mapping *m);
+void mapping_unhold(struct mapping *m);
+static inline bool page_mapped(const struct mapping *m, const struct page *p)
+{
+    return (p->flags & PG_MAPPED) && (int32_t)(p->kseq - m->unmapped) >= 0;
+}
+static inline bool mapping_tracks(const struct mapping *m)
+{
+    return m->writers || m->had_writer;
+}
+/* The kernel is being given this page's frame. */
+void page_given(struct mapping *m, struct page *p);
+void page_set_twin(struct mapping *m, struct page *p, uint32_t frame);
+void page_drop_twin(struct mapping *m, struct page *p);
+/* Makes T and the page two frames, because bytes will change that the kernel's copy does not take.
+ */
+void page_part(struct mapping *m, struct page *p);
+/* Shrinks a page to the bytes that are not yet committed; the twin is handed over as needed. True:
+ * there were none, and nothing of it is cached any more (its record may stay for the twin, or for a
+ * fetch in flight). */
+bool page_shrink(struct mapping *m, struct page *p);
+void mapping_untracked(struct mapping *m);
+
+static inline void mapping_lock(struct mapping *m)
+{
+    pthread_mutex_lock(&m->lock);
+}
+void mapping_unlock(struct mapping *m);
+
+/* ---- read.c, readahead.c ---- */
+/* Looks again at parked READs that miss one of pages [lo, hi): takes what is there, asks for what
+ * nobody has asked for. Finished ones are put on *done. */
+void read_advance(struct mapping *m, uint64_t lo, uint64_t hi, struct cache_read **done);
+void read_finish(struct cache_read *done); /* no lock held */
+/* Starts a fetch of pages [first, first+n); number of pages really covered, 0: no memory. */
+uint32_t fetch_start(struct mapping *m, uint64_t first, uint32_t n, uint16_t cred,
+                     struct cache_read *owner, bool ahead);
+void readahead_advance(struct mapping *m, struct cache_read *r, bool waited);
+/* The oldest READ that waits for memory, again. True: it got on, try the next. No lock held. */
+bool read_unstarve(struct cache *c);
+
+/* ---- write.c ---- */
+/* The oldest parked WRITE again, likewise. */
+bool write_unpark(struct cache *c);
+/* Tries parked READs and WRITEs again; no lock held. */
+void cache_poke(struct cache *c);
+
+/* ---- writeback.c ---- */
+void wb_kick_mapping(struct mapping *m, bool sync); /* mapping lock held; pump afterwards */
+void wb_pump(struct cache *c);                      /* no lock held */
+void wb_resume(struct mapping *m);                  /* after a truncation; lock held */
+bool wb_over_limit(struct cache *c);
+bool wb_over_background(struct cache *c);
+void wb_own_change(struct mapping *m, const struct token *pre, const struct token *post);
+
+/* ---- revalidate.c ---- */
+/* Unmap with the bookkeeping of twins; helper threads, no lock held. len 0: all. */
+int mapping_unmap(struct mapping *m, uint64_t off, uint64_t len);
+
+/* ---- cache.c ---- */
+void flusher_wake(struct cache *c);
+uint64_t cache_now_ns(void);
+
+#endif

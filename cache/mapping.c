@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A mapping: the pages of one file, and everything that is counted about them.
+ *
+ * One lock guards a mapping and all its pages. It is held for short sections only (a lookup, a
+ * copy of at most one request, a batch of a walk); nothing waits under it.
+ *
+ * page_update() is the one place that turns a page's sets into counters, Judy sets, holds and the
+ * reclaim queue: who changes a set calls it, and nobody else counts.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/internal.h"
+
+struct mapping *mapping_new(struct cache *c, uint32_t inode, void *host, uint64_t size)
+{
+    struct mapping *m = calloc(1, sizeof *m);
+
+    if (!m)
+        return NULL;
+    m->magic = MAPPING_MAGIC;
+    m->c = c;
+    m->inode = inode;
+    m->host = host;
+    m->commit.m = m;
+    m->error_seq = 1;
+    atomic_init(&m->size, size);
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_mutex_init(&m->reval_lock, NULL);
+    pthread_mutex_lock(&c->wait_lock);
+    m->all_next = c->mappings;
+    if (c->mappings)
+        c->mappings->all_prev = m;
+    c->mappings = m;
+    c->nmappings++;
+    pthread_mutex_unlock(&c->wait_lock);
+    c->mapping_of[inode] = m;
+    return m;
+}
+
+void mapping_free(struct mapping *m)
+{
+    struct cache *c = m->c;
+    uint64_t i = 0;
+    Word_t rc;
+
+    assert(m->magic == MAPPING_MAGIC);
+    pthread_mutex_lock(&c->wait_lock);
+    if (m->all_prev)
+        m->all_prev->all_next = m->all_next;
+    else
+        c->mappings = m->all_next;
+    if (m->all_next)
+        m->all_next->all_prev = m->all_prev;
+    c->nmappings--;
+    pthread_mutex_unlock(&c->wait_lock);
+
+    mapping_lock(m);
+    assert(!m->holds && !m->fetches && !m->readers && !m->writes_inflight);
+    for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++)
+        mapping_remove(m, p);
+    JLFA(rc, m->pages);
+    J1FA(rc, m->dirty);
+    J1FA(rc, m->unstable);
+    J1FA(rc, m->twins);
+    (void)rc;
+    c->mapping_of[m->inode] = NULL;
+    mapping_unlock(m);
+    pthread_mutex_destroy(&m->lock);
+    pthread_mutex_destroy(&m->reval_lock);
+    m->magic = ~MAPPING_MAGIC;
+    free(m);
+}
+
+void *mapping_host(const struct mapping *m)
+{
+    return m->host;
+}
+
+struct cache *mapping_cache(const struct mapping *m)
+{
+    return m->c;
+}
+
+/* ---- index ---- */
+
+struct page *mapping_find(struct mapping *m, uint64_t index)
+{
+    PWord_t v;
+
+    JLG(v, m->pages, index);
+    return v ? page_at(m->c, (uint32_t)*v) : NULL;
+}
+
+struct page *mapping_next(struct mapping *m, uint64_t *index)
+{
+    PWord_t v;
+    Word_t i = *index;
+
+    JLF(v, m->pages, i);
+    if (!v)
+        return NULL;
+    *index = i;
+    return page_at(m->c, (uint32_t)*v);
+}
+
+struct page *mapping_add(struct mapping *m, uint64_t index)
+{
+    struct cache *c = m->c;
+    uint32_t r = slab_alloc(c->page_slab);
+    PWord_t v;
+
+    if (!r)
+        return NULL;
+
+    struct page *p = page_at(c, r);
+
+    *p = (struct page){.index = index, .generation = m->generation};
+    JLI(v, m->pages, index);
+    if (v == PJERR) {
+        slab_free(c->page_slab, r);
+        return NULL;
+    }
+    *v = r;
+    slab_publish(&p->live, m->inode);
+    m->npages++;
+    COUNT(c, pages, 1);
+    return p;
+}
+
+void mapping_remove(struct mapping *m, struct page *p)
+{
+    struct cache *c = m->c;
+    int rc;
+
+    assert(!p->nfetch);
+    byteset_clear(c, &p->dirty);
+    byteset_clear(c, &p->inflight);
+    byteset_clear(c, &p->unstable);
+    byteset_clear(c, &p->committing);
+    byteset_clear(c, &p->valid);
+    page_update(m, p);
+    reclaim_remove(m, p);
+    page_drop_twin(m, p);
+    frame_unref(c, p->frame);
+    p->frame = 0;
+    if (p->flags & PG_AHEAD)
+        COUNT(c, ahead_wasted, 1);
+    JLD(rc, m->pages, p->index);
+    (void)rc;
+    m->npages--;
+    COUNT(c, pages, -1);
+    slab_free(c->page_slab, page_record(c, p));
+}
+
+/* ---- accounting ---- */
+
+static void class_change(struct mapping *m, struct page *p, uint16_t flag, bool now,
+                         uint64_t *count, _Atomic uint64_t *total, Pvoid_t *set)
+{
+    bool was = p->flags & flag;
+    int rc;
+
+    if (was == now)
+        return;
+    p->flags ^= flag;
+    *count += now ? 1 : (uint64_t)-1;
+    atomic_fetch_add_explicit(total, now ? 1 : (uint64_t)-1, memory_order_relaxed);
+    if (!set)
+        return;
+    if (now) {
+        J1S(rc, *set, p->index);
+    } else {
+        J1U(rc, *set, p->index);
+    }
+    (void)rc;
+}
+
+void page_update(struct mapping *m, struct page *p)
+{
+    struct cache *c = m->c;
+    bool was_busy = p->flags & (PG_DIRTY | PG_INFLIGHT | PG_UNSTABLE), busy = !page_clean(p);
+
+    class_change(m, p, PG_DIRTY, !byteset_empty(p->dirty), &m->ndirty, &c->n.dirty, &m->dirty);
+    class_change(m, p, PG_INFLIGHT, !byteset_empty(p->inflight), &m->ninflight, &c->n.inflight,
+                 NULL);
+    class_change(m, p, PG_UNSTABLE, p->unstable | p->committing, &m->nunstable, &c->n.unstable,
+                 &m->unstable);
+    if (busy && !was_busy) {
+        mapping_hold(m);
+        atomic_fetch_add(&c->busy_pages, 1);
+        if (p->flags & PG_QUEUED)
+            reclaim_remove(m, p);
+    } else if (!busy && was_busy) {
+        m->holds--;
+        atomic_fetch_sub(&c->busy_pages, 1);
+    }
+    if (!busy && !(p->flags & PG_QUEUED) && (p->frame || p->twin))
+        reclaim_insert(m, p);
+}
+
+void mapping_hold(struct mapping *m)
+{
+    if (m->holds++ == 0 && !m->host_held) {
+        m->host_held = true;
+        m->c->kernel->busy(m->c->ctx, m, true);
+    }
+}
+
+void mapping_unhold(struct mapping *m)
+{
+    assert(m->holds);
+    m->holds--;
+}
+
+void mapping_unlock(struct mapping *m)
+{
+    struct cache *c = m->c;
+    bool idle = m->host_held && m->holds == 0;
+
+    if (idle)
+        m->host_held = false;
+    pthread_mutex_unlock(&m->lock);
+    if (idle)
+        c->kernel->busy(c->ctx, m, false);
+}
+
+/* ---- the kernel's copy ---- */
+
+void mapping_untracked(struct mapping *m)
+{
+    m->untracked = true;
+    m->untracked_seq = m->unmap_seq;
+}
+
+void page_given(struct mapping *m, struct page *p)
+{
+    page_drop_twin(m, p);
+    p->flags |= PG_MAPPED;
+    p->kseq = m->unmap_seq;
+}
+
+void page_set_twin(struct mapping *m, struct page *p, uint32_t frame)
+{
+    int rc;
+
+    if (p->twin)
+        page_drop_twin(m, p);
+    p->twin = frame;
+    J1S(rc, m->twins, p->index);
+    (void)rc;
+    COUNT(m->c, twins, 1);
+}
+
+void page_drop_twin(struct mapping *m, struct page *p)
+{
+    int rc;
+
+    if (!p->twin)
+        return;
+    frame_unref(m->c, p->twin);
+    p->twin = 0;
+    J1U(rc, m->twins, p->index);
+    (void)rc;
+    COUNT(m->c, twins, -1);
+}
+
+/* Gives the page a frame of its own that holds only the bytes of `keep`; the old frame becomes the
+ * twin if the kernel's copy has to be remembered, or is left to the readers that hold it. */
+static void page_replace_frame(struct mapping *m, struct page *p, byteset keep)
+{
+    struct cache *c = m->c;
+    bool twin = page_mapped(m, p) && mapping_tracks(m) && !p->twin;
+    uint32_t old = p->frame, lo, hi;
+
+    p->frame = 0;
+    if (!byteset_empty(keep)) {
+        p->frame = frame_alloc(c, m, true);
+        if (!p->frame) {
+            /* Not one frame of the overflow is left. The kernel's copy cannot be told apart any
+             * more; the bytes that are not committed stay where they are. */
+            p->frame = old;
+            if (page_mapped(m, p))
+                mapping_untracked(m);
+            p->flags &= (uint16_t)~PG_MAPPED;
+            COUNT(c, alarms, 1);
+            return;
+        }
+        for (uint32_t at = 0; byteset_run(c, keep, at, &lo, &hi); at = hi)
+            memcpy(frame_at(c, p->frame) + lo, frame_at(c, old) + lo, hi - lo);
+    }
+    if (twin)
+        page_set_twin(m, p, old);
+    else
+        frame_unref(c, old);
+}
+
+void page_part(struct mapping *m, struct page *p)
+{
+    if (p->frame && ((page_mapped(m, p) && !p->twin) || frame_count(m->c, p->frame) > 1))
+        page_replace_frame(m, p, p->valid);
+}
+
+bool page_shrink(struct mapping *m, struct page *p)
+{
+    struct cache *c = m->c;
+
+    p->generation = m->generation;
+    if (page_mapped(m, p) && !mapping_tracks(m)) {
+        mapping_untracked(m);
+        p->flags &= (uint16_t)~PG_MAPPED;
+    }
+    if (page_clean(p) && !p->nfetch && !page_mapped(m, p)) {
+        mapping_remove(m, p);
+        return true;
+    }
+
+    byteset keep = byteset_dup(c, p->dirty);
+
+    byteset_or(c, &keep, p->inflight);
+    byteset_or(c, &keep, p->unstable);
+    byteset_or(c, &keep, p->committing);
+    if (p->nfetch && !page_uptodate(p)) {
+        byteset gone = byteset_dup(c, p->valid);
+
+        byteset_subtract(c, &gone, keep);
+        if (!byteset_empty(gone))
+            p->flags |= PG_RETRY;
+        byteset_clear(c, &gone);
+    }
+    if (p->frame &&
+        (byteset_empty(keep) || frame_count(c, p->frame) > 1 || (page_mapped(m, p) && !p->twin)))
+        page_replace_frame(m, p, keep);
+    byteset_clear(c, &p->valid);
+    p->valid = keep;
+    page_update(m, p);
+    return byteset_empty(keep);
+}
+
+/* ---- size, token, errors ---- */
+
+uint64_t mapping_size(const struct mapping *m)
+{
+    return atomic_load_explicit(&m->size, memory_order_acquire);
+}
+
+void mapping_set_size(struct mapping *m, uint64_t size)
+{
+    mapping_lock(m);
+    atomic_store(&m->size, size);
+    mapping_unlock(m);
+}
+
+bool mapping_has_pages(struct mapping *m)
+{
+    mapping_lock(m);
+
+    bool has = m->npages || m->fetches || m->untracked;
+
+    mapping_unlock(m);
+    return has;
+}
+
+bool mapping_is_busy(struct mapping *m)
+{
+    mapping_lock(m);
+
+    bool busy = m->ndirty || m->ninflight || m->nunstable;
+
+    mapping_unlock(m);
+    return busy;
+}
+
+bool mapping_is_dirty(struct mapping *m)
+{
+    mapping_lock(m);
+
+    bool dirty = m->ndirty || m->ninflight;
+
+    mapping_unlock(m);
+    return dirty;
+}
+
+bool mapping_local_mtime(struct mapping *m, struct timespec *out)
+{
+    mapping_lock(m);
+
+    bool dirty = m->ndirty || m->ninflight;
+
+    *out = m->local_mtime;
+    mapping_unlock(m);
+    return dirty;
+}
+
+bool mapping_writer_add(struct mapping *m)
+{
+    mapping_lock(m);
+    m->writers++;
+    m->writer_adds++;
+    m->had_writer = true;
+
+    bool unmap = m->untracked;
+
+    mapping_unlock(m);
+    return unmap;
+}
+
+void mapping_writer_remove(struct mapping *m)
+{
+    mapping_lock(m);
+    assert(m->writers);
+    m->writers--;
+    mapping_unlock(m);
+}
+
+struct token mapping_token(struct mapping *m)
+{
+    mapping_lock(m);
+
+    struct token t = m->token;
+
+    mapping_unlock(m);
+    return t;
+}
+
+void mapping_set_token(struct mapping *m, const struct token *t)
+{
+    mapping_lock(m);
+    m->token = *t;
+    m->edges = 0;
+    mapping_unlock(m);
+}
+
+bool mapping_own_change(struct mapping *m, const struct token *pre, const struct token *post)
+{
+    mapping_lock(m);
+    wb_own_change(m, pre, post);
+
+    bool now = token_equal(&m->token, post);
+
+    mapping_unlock(m);
+    return now;
+}
+
+uint64_t mapping_error_sample(struct mapping *m)
+{
+    mapping_lock(m);
+
+    uint64_t seq = m->error_seq;
+
+    mapping_unlock(m);
+    return seq;
+}
+
+int mapping_error_check(struct mapping *m, uint64_t *seen)
+{
+    mapping_lock(m);
+
+    int err = m->error_seq != *seen ? m->error : 0;
+
+    *seen = m->error_seq;
+    mapping_unlock(m);
+    return err;
+}
+
+int mapping_error_last(struct mapping *m)
+{
+    mapping_lock(m);
+
+    int err = m->last_error;
+
+    mapping_unlock(m);
+    return err;
+}
+
+uint64_t mapping_discard(struct mapping *m)
+{
+    struct cache *c = m->c;
+    uint64_t bytes = 0, i = 0;
+
+    mapping_lock(m);
+    mapping_hold(m);
+    for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
+        bytes += byteset_count(c, p->dirty) + byteset_count(c, p->unstable);
+        byteset_clear(c, &p->dirty);
+        byteset_clear(c, &p->unstable);
+        page_update(m, p);
+    }
+    mapping_unhold(m);
+    mapping_unlock(m);
+    return bytes;
+}

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Memory: frames, masks, and which clean page to give up.
+ *
+ * Frames are counted references: the page has one, a twin has one, every READ being answered has
+ * one. The budget is a number of frames; a small overflow beyond it serves only those who cannot be
+ * told to wait (a mapped page that the kernel writes back, the twin of an invalidated page).
+ *
+ * Reclaim is S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023):
+ *
+ *      insert ---------------> [ small: a tenth ] --hit twice--> [ main ] --hit--+
+ *        |                          | not hit                     ^  | not hit   |
+ *        +--- its ghost is known -----------------------------------+  v          |
+ *                                   v                              | evict       |
+ *                              evict, remember as ghost            +-------------+
+ *
+ * A scan fills and leaves the small queue and never disturbs the main one. Only clean pages stand
+ * on the queues: a page leaves its queue when it becomes dirty and comes back when it is clean, so
+ * the hand never walks over what it cannot have. Hits touch two bits under the mapping lock that a
+ * READ holds anyway.
+ *
+ * A victim's mapping is only tried, never waited for: the order of locks is the other way round.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/internal.h"
+
+#define EVICT_TRIES 64
+#define CHUNK_PAGES 1024 /* unmapped at a time by the reclaimer: 4 MiB */
+
+int pool_start(struct cache *c)
+{
+    c->page_slab = slab_new(c->arena, ARENA_PAGES);
+    c->free_frames = calloc(c->frames_total + 1, sizeof *c->free_frames);
+    c->frame_refs = calloc(c->frames_total + 1, sizeof *c->frame_refs);
+    c->ghost_buckets = c->frames / GHOST_WAYS + 1;
+    c->ghost = calloc((size_t)c->ghost_buckets * GHOST_WAYS, sizeof *c->ghost);
+    if (!c->page_slab || !c->free_frames || !c->frame_refs || !c->ghost)
+        return -ENOMEM;
+    return 0;
+}
+
+void pool_stop(struct cache *c)
+{
+    if (c->page_slab)
+        slab_destroy(c->page_slab);
+    free(c->free_frames);
+    free(c->frame_refs);
+    free(c->mask_free);
+    free(c->ghost);
+}
+
+/* ---- the queues; pool lock held ---- */
+
+static struct queue *queue_of(struct cache *c, const struct page *p)
+{
+    return p->flags & PG_MAIN ? &c->main : &c->small;
+}
+
+static void queue_push(struct cache *c, struct page *p)
+{
+    struct queue *q = queue_of(c, p);
+    uint32_t r = page_record(c, p);
+
+    p->prev = 0;
+    p->next = q->head;
+    if (q->head)
+        page_at(c, q->head)->prev = r;
+    else
+        q->tail = r;
+    q->head = r;
+    q->count++;
+    p->flags |= PG_QUEUED;
+}
+
+static void queue_unlink(struct cache *c, struct page *p)
+{
+    struct queue *q = queue_of(c, p);
+
+    if (p->prev)
+        page_at(c, p->prev)->next = p->next;
+    else
+        q->head = p->next;
+    if (p->next)
+        page_at(c, p->next)->prev = p->prev;
+    else
+        q->tail = p->prev;
+    q->count--;
+    p->flags &= (uint16_t)~PG_QUEUED;
+}
+
+static uint32_t ghost_print(const struct page *p, uint32_t live)
+{
+    uint64_t h = (p->index + 1) * 0x9e3779b97f4a7c15ull ^ live * 0xc2b2ae3d27d4eb4full;
+
+    h ^= h >> 29;
+    h *= 0xbf58476d1ce4e5b9ull;
+    return (uint32_t)(h >> 32) | 1;
+}
+
+static uint32_t *ghost_bucket(struct cache *c, uint32_t print)
+{
+    return &c->ghost[(size_t)(print % c->ghost_buckets) * GHOST_WAYS];
+}
+
+static void ghost_put(struct cache *c, uint32_t print)
+{
+    ghost_bucket(c, print)[c->ghost_hand++ % GHOST_WAYS] = print;
+}
+
+static bool ghost_take(struct cache *c, uint32_t print)
+{
+    uint32_t *b = ghost_bucket(c, print);
+
+    for (unsigned i = 0; i < GHOST_WAYS; i++)
+        if (b[i] == print) {
+            b[i] = 0;
+            return true;
+        }
+    return false;
+}
+
+void reclaim_insert(struct mapping *m, struct page *p)
+{
+    struct cache *c = m->c;
+
+    pthread_mutex_lock(&c->pool_lock);
+    if (!(p->flags & PG_QUEUED)) {
+        if (!(p->flags & PG_MAIN) && ghost_take(c, ghost_print(p, m->inode)))
+            p->flags |= PG_MAIN;
+        queue_push(c, p);
+    }
+    pthread_mutex_unlock(&c->pool_lock);
+}
+
+void reclaim_remove(struct mapping *m, struct page *p)
+{
+    struct cache *c = m->c;
+
+    pthread_mutex_lock(&c->pool_lock);
+    if (p->flags & PG_QUEUED)
+        queue_unlink(c, p);
+    pthread_mutex_unlock(&c->pool_lock);
+}
+
+/* The next page to give up, off its queue, with its mapping locked (unless it is `held`); NULL:
+ * none within a bounded walk. Pool lock held. */
+static struct page *victim(struct cache *c, struct mapping *held, struct mapping **owner)
+{
+    for (int tries = 0; tries < EVICT_TRIES; tries++) {
+        bool from_small = c->small.tail && (c->small.count * 10 >= c->frames || !c->main.tail);
+        struct queue *q = from_small ? &c->small : &c->main;
+
+        if (!q->tail)
+            return NULL;
+
+        struct page *p = page_at(c, q->tail);
+        struct mapping *m = c->mapping_of[atomic_load(&p->live)];
+
+        if (m != held && pthread_mutex_trylock(&m->lock) != 0) {
+            queue_unlink(c, p);
+            queue_push(c, p);
+            continue;
+        }
+
+        unsigned freq = (p->flags & PG_FREQ) >> PG_FREQ_SHIFT;
+        bool stays = false;
+
+        if (from_small && freq > 1) {
+            queue_unlink(c, p);
+            p->flags = (uint16_t)((p->flags & ~PG_FREQ) | PG_MAIN);
+            queue_push(c, p);
+            stays = true;
+        } else if (!from_small && freq > 0) {
+            queue_unlink(c, p);
+            p->flags -= 1 << PG_FREQ_SHIFT;
+            queue_push(c, p);
+            stays = true;
+        } else if (p->nfetch || (p->frame && frame_count(c, p->frame) > 1) ||
+                   (page_mapped(m, p) && mapping_tracks(m))) {
+            if (page_mapped(m, p) && mapping_tracks(m))
+                c->reclaim_wanted = true;
+            queue_unlink(c, p);
+            queue_push(c, p);
+            stays = true;
+        }
+        if (!stays) {
+            queue_unlink(c, p);
+            if (from_small)
+                ghost_put(c, ghost_print(p, m->inode));
+            *owner = m;
+            return p;
+        }
+        if (m != held)
+            pthread_mutex_unlock(&m->lock);
+    }
+    return NULL;
+}
+
+/* Gives one clean page up. False: none to be had. */
+static bool evict_one(struct cache *c, struct mapping *held)
+{
+    struct mapping *m = NULL;
+
+    pthread_mutex_lock(&c->pool_lock);
+
+    struct page *p = victim(c, held, &m);
+
+    pthread_mutex_unlock(&c->pool_lock);
+    if (!p)
+        return false;
+    if (page_mapped(m, p))
+        mapping_untracked(m);
+    mapping_remove(m, p);
+    COUNT(c, evicted, 1);
+    if (m != held)
+        pthread_mutex_unlock(&m->lock);
+    return true;
+}
+
+/* ---- frames ---- */
+
+/* Frames are carved in order the first time, so that memory is touched only as it is needed.
+ * 0: `limit` frames are in use. */
+static uint32_t take_frame(struct cache *c, uint32_t limit)
+{
+    uint32_t f = 0;
+
+    pthread_mutex_lock(&c->pool_lock);
+    if (c->frames_used < limit) {
+        f = c->nfree ? c->free_frames[--c->nfree] : ++c->frames_carved;
+        c->frames_used++;
+    }
+    pthread_mutex_unlock(&c->pool_lock);
+    if (f)
+        atomic_store_explicit(&c->frame_refs[f], 1, memory_order_release);
+    return f;
+}
+
+uint32_t frame_alloc(struct cache *c, struct mapping *held, bool emergency)
+{
+    uint32_t f;
+
+    do {
+        f = take_frame(c, c->frames);
+    } while (!f && evict_one(c, held));
+    if (!f && emergency)
+        f = take_frame(c, c->frames_total);
+    if (!f)
+        reclaim_wake(c);
+    return f;
+}
+
+void frame_ref(struct cache *c, uint32_t frame)
+{
+    atomic_fetch_add_explicit(&c->frame_refs[frame], 1, memory_order_relaxed);
+}
+
+void frame_unref(struct cache *c, uint32_t frame)
+{
+    if (!frame || atomic_fetch_sub_explicit(&c->frame_refs[frame], 1, memory_order_acq_rel) != 1)
+        return;
+    pthread_mutex_lock(&c->pool_lock);
+    c->free_frames[c->nfree++] = frame;
+    c->frames_used--;
+    pthread_mutex_unlock(&c->pool_lock);
+}
+
+bool pool_low(struct cache *c)
+{
+    pthread_mutex_lock(&c->pool_lock);
+
+    bool low = c->frames_used + c->frames / 32 > c->frames;
+
+    pthread_mutex_unlock(&c->pool_lock);
+    return low;
+}
+
+/* ---- masks: eight to a frame ---- */
+
+uint32_t mask_alloc(struct cache *c)
+{
+    for (;;) {
+        uint32_t m = 0;
+
+        pthread_mutex_lock(&c->pool_lock);
+        if (c->nmask_free) {
+            m = c->mask_free[--c->nmask_free];
+            c->masks_used++;
+        }
+        pthread_mutex_unlock(&c->pool_lock);
+        if (m) {
+            memset(mask_at(c, m), 0, PAGE_SIZE / 8);
+            return m;
+        }
+
+        /* The page that needs it is in the middle of a change: nothing is evicted here, the next
+         * frame_alloc() pays. */
+        uint32_t f = take_frame(c, c->frames_total);
+
+        if (!f) {
+            /* 8 x 12,288 masks beyond the budget are in use: the limits were not kept. */
+            fprintf(stderr, "nfscached: out of masks (%u in use)\n", c->masks_used);
+            abort();
+        }
+        pthread_mutex_lock(&c->pool_lock);
+        if (c->nmask_free + 8 > c->nmask_cap) {
+            uint32_t cap = c->nmask_cap ? c->nmask_cap * 2 : 1024;
+            uint32_t *n = realloc(c->mask_free, cap * sizeof *n);
+
+            if (!n)
+                abort();
+            c->mask_free = n;
+            c->nmask_cap = cap;
+        }
+        for (uint32_t i = 0; i < 8; i++)
+            c->mask_free[c->nmask_free++] = f * 8 + i;
+        pthread_mutex_unlock(&c->pool_lock);
+    }
+}
+
+void mask_free(struct cache *c, uint32_t mask)
+{
+    pthread_mutex_lock(&c->pool_lock);
+    c->mask_free[c->nmask_free++] = mask; /* has room: it was carved from here */
+    c->masks_used--;
+    pthread_mutex_unlock(&c->pool_lock);
+}
+
+/* ---- what needs an unmap first ---- */
+
+void reclaim_wake(struct cache *c)
+{
+    pthread_mutex_lock(&c->helper_lock);
+    c->reclaim_wanted = true;
+    pthread_cond_signal(&c->reclaimer_wake);
+    pthread_mutex_unlock(&c->helper_lock);
+}
+
+/* The oldest clean page that the kernel may have mapped for writing: its mapping, held, and the
+ * chunk of pages around it. NULL: none. */
+static struct mapping *find_mapped(struct cache *c, uint64_t *first)
+{
+    struct mapping *found = NULL;
+
+    pthread_mutex_lock(&c->pool_lock);
+    for (int which = 0; which < 2 && !found; which++) {
+        uint32_t r = which == 0 ? c->small.tail : c->main.tail;
+
+        for (int tries = 0; r && tries < 4 * EVICT_TRIES && !found; tries++) {
+            struct page *p = page_at(c, r);
+            struct mapping *m = c->mapping_of[atomic_load(&p->live)];
+
+            r = p->prev;
+            if (pthread_mutex_trylock(&m->lock) != 0)
+                continue;
+            if (page_mapped(m, p) && mapping_tracks(m) && !p->nfetch) {
+                mapping_hold(m);
+                *first = p->index / CHUNK_PAGES * CHUNK_PAGES;
+                found = m;
+            }
+            pthread_mutex_unlock(&m->lock);
+        }
+    }
+    pthread_mutex_unlock(&c->pool_lock);
+    return found;
+}
+
+void reclaim_run(struct cache *c)
+{
+    uint64_t first;
+
+    while (pool_low(c)) {
+        struct mapping *m = find_mapped(c, &first);
+
+        if (!m)
+            return;
+
+        int err = mapping_unmap(m, first << PAGE_SHIFT, (uint64_t)CHUNK_PAGES << PAGE_SHIFT);
+
+        COUNT(c, reclaim_unmaps, 1);
+        mapping_lock(m);
+        for (uint64_t i = first; !err; i++) {
+            struct page *p = mapping_next(m, &i);
+
+            if (!p || i >= first + CHUNK_PAGES)
+                break;
+            if (page_clean(p) && !p->nfetch && !page_mapped(m, p) &&
+                (!p->frame || frame_count(c, p->frame) == 1)) {
+                mapping_remove(m, p);
+                COUNT(c, evicted, 1);
+            }
+        }
+
+        mapping_unhold(m);
+        mapping_unlock(m);
+        cache_poke(c);
+        if (err)
+            return;
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Truncation, around the server's SETATTR.
+ *
+ * A WRITE that reaches the server after the SETATTR would make the file long again, so none may be
+ * under way: begin stops writeback and waits for those in flight. A READ that is under way may
+ * bring bytes of before: the generation is counted up, so that they are not inserted (an absent
+ * page cannot be locked; "fill against punch", 2021).
+ *
+ * Bytes that the application cut off are gone by its own wish; this is not a dropped dirty page.
+ * The kernel zeroes the rest of its copy of the last page, so twin and page do the same. What the
+ * kernel holds beyond is its own to drop: it holds back its writebacks while SETATTR is under way.
+ *
+ * Errors: none here; the SETATTR's are the caller's, and then nothing is cut.
+ */
+#include <string.h>
+
+#include "cache/internal.h"
+
+void cache_truncate_begin(struct cache_truncate *t)
+{
+    struct mapping *m = t->m;
+    bool ready;
+
+    mapping_lock(m);
+    mapping_hold(m);
+    m->blocked++;
+    ready = !m->writes_inflight;
+    if (!ready) {
+        t->next = m->truncates;
+        m->truncates = t;
+    }
+    mapping_unlock(m);
+    if (ready)
+        t->ready(t);
+}
+
+static void cut_page(struct mapping *m, struct page *p, uint32_t lo)
+{
+    struct cache *c = m->c;
+
+    byteset_remove(c, &p->dirty, lo, PAGE_SIZE);
+    byteset_remove(c, &p->unstable, lo, PAGE_SIZE);
+    byteset_remove(c, &p->committing, lo, PAGE_SIZE);
+    if (p->twin)
+        memset(frame_at(c, p->twin) + lo, 0, PAGE_SIZE - lo);
+    if (p->frame) {
+        memset(frame_at(c, p->frame) + lo, 0, PAGE_SIZE - lo);
+        byteset_add(c, &p->valid, lo, PAGE_SIZE);
+    }
+    page_update(m, p);
+}
+
+static void cut_whole(struct mapping *m, struct page *p)
+{
+    struct cache *c = m->c;
+
+    if (!p->nfetch) {
+        mapping_remove(m, p);
+        return;
+    }
+    byteset_clear(c, &p->valid);
+    byteset_clear(c, &p->dirty);
+    byteset_clear(c, &p->unstable);
+    byteset_clear(c, &p->committing);
+    page_drop_twin(m, p);
+    p->flags &= (uint16_t)~PG_MAPPED;
+    frame_unref(c, p->frame);
+    p->frame = 0;
+    page_update(m, p);
+}
+
+static void cut(struct mapping *m, uint64_t size)
+{
+    uint64_t i = size >> PAGE_SHIFT;
+    uint32_t lo = size & PAGE_MASK;
+    struct page *p;
+
+    m->generation++;
+    if (lo) {
+        p = mapping_find(m, i);
+        if (p)
+            cut_page(m, p, lo);
+        i++;
+    }
+    for (; (p = mapping_next(m, &i)) != NULL; i++)
+        cut_whole(m, p);
+}
+
+void cache_truncate_end(struct cache_truncate *t, bool done)
+{
+    struct mapping *m = t->m;
+    struct cache *c = m->c;
+
+    mapping_lock(m);
+    if (done) {
+        if (t->size < mapping_size(m))
+            cut(m, t->size);
+        atomic_store_explicit(&m->size, t->size, memory_order_release);
+    }
+    if (--m->blocked == 0)
+        wb_resume(m);
+    mapping_unhold(m);
+    mapping_unlock(m);
+    wb_pump(c);
+    cache_poke(c);
+}

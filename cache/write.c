@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * WRITE, of three kinds.
+ *
+ *   write(2)      marks exactly its bytes, and the twin takes them too: the kernel's copy has them
+ *   mapped store  arrives as whole pages, written back by the kernel: compared byte by byte with
+ * the twin; only what differs was stored, only that is marked and copied; then the twin takes all
+ * of it O_DIRECT      marks exactly its bytes; the kernel's copy does not take them, so page and
+ * twin part
+ *
+ * None reads first: a page that is not uptodate knows which of its bytes are valid.
+ *
+ * A write(2) whose request number is below that of a mapped writeback applied to the page already
+ * was made before it, and overtaken: it only marks, the newer bytes are there.
+ *
+ * No twin for a mapped page: it should not happen (page.h); then all of it is marked, counted as an
+ * alarm, and nothing is fetched to compare with: a base that the kernel was not given proves
+ * nothing.
+ *
+ * A WRITE waits only for memory or below the hard dirty limit, in order of arrival; a mapped page
+ * never waits for the limit, because an unmap may be waiting for it.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cache/internal.h"
+
+static void mark(struct mapping *m, struct page *p, uint32_t lo, uint32_t hi, uint16_t cred)
+{
+    struct cache *c = m->c;
+
+    if (!m->ndirty && !m->ninflight)
+        m->dirty_since_ns = cache_now_ns();
+    byteset_add(c, &p->valid, lo, hi);
+    byteset_add(c, &p->dirty, lo, hi);
+    p->cred = cred;
+}
+
+/* The page with a frame to write into. NULL: out of memory. */
+static struct page *page_for_write(struct mapping *m, uint64_t index, bool emergency)
+{
+    struct cache *c = m->c;
+    struct page *p = mapping_find(m, index);
+
+    if (p && p->frame)
+        return p;
+
+    uint32_t frame = frame_alloc(c, m, emergency); /* may evict: look again */
+
+    if (!frame)
+        return NULL;
+    p = mapping_find(m, index);
+    if (!p)
+        p = mapping_add(m, index);
+    if (!p) {
+        frame_unref(c, frame);
+        return NULL;
+    }
+    p->frame = frame;
+    return p;
+}
+
+static bool write_call(struct cache_write *w, uint64_t index, uint32_t lo, uint32_t hi,
+                       const uint8_t *data)
+{
+    struct mapping *m = w->m;
+    struct cache *c = m->c;
+    struct page *p = page_for_write(m, index, false);
+
+    if (!p)
+        return false;
+    if (w->unique < p->unique && byteset_contains(c, p->valid, lo, hi)) {
+        mark(m, p, lo, hi, w->cred);
+        return true;
+    }
+    if (w->kind == CACHE_WRITE_DIRECT)
+        page_part(m, p);
+    memcpy(frame_at(c, p->frame) + lo, data, hi - lo);
+    mark(m, p, lo, hi, w->cred);
+    if (w->kind == CACHE_WRITE_DIRECT)
+        return true;
+    if (lo == 0 && hi == PAGE_SIZE)
+        page_given(m, p);
+    else if (p->twin)
+        memcpy(frame_at(c, p->twin) + lo, data, hi - lo);
+    return true;
+}
+
+/* The next run of bytes that differ, within [*lo, hi). */
+static bool differing(const uint8_t *a, const uint8_t *b, uint32_t *lo, uint32_t *end, uint32_t hi)
+{
+    uint32_t i = *lo;
+
+    while (i < hi) {
+        uint64_t x, y;
+
+        if (i + 8 <= hi) {
+            memcpy(&x, a + i, 8);
+            memcpy(&y, b + i, 8);
+            if (x == y) {
+                i += 8;
+                continue;
+            }
+        }
+        if (a[i] != b[i])
+            break;
+        i++;
+    }
+    *lo = i;
+    while (i < hi && a[i] != b[i])
+        i++;
+    *end = i;
+    return *lo < i;
+}
+
+static bool write_unknown(struct cache_write *w, uint64_t index, uint32_t lo, uint32_t hi,
+                          const uint8_t *data)
+{
+    struct mapping *m = w->m;
+    struct cache *c = m->c;
+    struct page *p = page_for_write(m, index, true);
+
+    if (!p)
+        return false;
+    COUNT(c, alarms, 1);
+    memcpy(frame_at(c, p->frame) + lo, data, hi - lo);
+    mark(m, p, lo, hi, w->cred);
+    page_given(m, p);
+    if (lo != 0 || hi != PAGE_SIZE) {
+        uint32_t twin = frame_alloc(c, m, true);
+
+        if (twin) {
+            memset(frame_at(c, twin), 0, PAGE_SIZE);
+            memcpy(frame_at(c, twin) + lo, data, hi - lo);
+            page_set_twin(m, p, twin);
+        } else {
+            p->flags &= (uint16_t)~PG_MAPPED;
+        }
+    }
+    return true;
+}
+
+static bool write_mapped(struct cache_write *w, uint64_t index, uint32_t lo, uint32_t hi,
+                         const uint8_t *data)
+{
+    struct mapping *m = w->m;
+    struct cache *c = m->c;
+    struct page *p = mapping_find(m, index);
+    bool known = p && (p->twin || (page_mapped(m, p) && p->frame && page_uptodate(p)));
+
+    if (!known) {
+        if (!write_unknown(w, index, lo, hi, data))
+            return false;
+        p = mapping_find(m, index);
+    } else if (p->twin) {
+        const uint8_t *base = frame_at(c, p->twin);
+        uint32_t end;
+
+        if (memcmp(base + lo, data, hi - lo) != 0) {
+            if (!page_for_write(m, index, true))
+                return false;
+            for (uint32_t at = lo; differing(base, data - lo, &at, &end, hi); at = end) {
+                memcpy(frame_at(c, p->frame) + at, data - lo + at, end - at);
+                mark(m, p, at, end, w->cred);
+            }
+            memcpy(frame_at(c, p->twin) + lo, data, hi - lo);
+        }
+    } else {
+        uint8_t *base = frame_at(c, p->frame);
+        uint32_t end;
+
+        for (uint32_t at = lo; differing(base, data - lo, &at, &end, hi); at = end) {
+            memcpy(base + at, data - lo + at, end - at);
+            mark(m, p, at, end, w->cred);
+        }
+    }
+    if (w->unique > p->unique)
+        p->unique = w->unique;
+    return true;
+}
+
+/* Mapping lock held. True: all of it was taken. */
+static bool write_some(struct cache_write *w, struct cache_read **done)
+{
+    struct mapping *m = w->m;
+    bool limited = w->kind != CACHE_WRITE_MAPPED;
+
+    while (w->progress < w->count) {
+        uint64_t at = w->offset + w->progress, index = at >> PAGE_SHIFT;
+        uint32_t lo = at & PAGE_MASK;
+        uint32_t n =
+            PAGE_SIZE - lo < w->count - w->progress ? PAGE_SIZE - lo : w->count - w->progress;
+        const uint8_t *data = (const uint8_t *)w->data + w->progress;
+
+        if (limited && wb_over_limit(m->c))
+            return false;
+        if (!(limited ? write_call : write_mapped)(w, index, lo, lo + n, data))
+            return false;
+
+        struct page *p = mapping_find(m, index);
+
+        page_update(m, p);
+        if (m->readers && page_uptodate(p))
+            read_advance(m, index, index + 1, done);
+        w->progress += n;
+        if (at + n > mapping_size(m))
+            atomic_store_explicit(&m->size, at + n, memory_order_release);
+    }
+    clock_gettime(CLOCK_REALTIME, &m->local_mtime);
+    return true;
+}
+
+static void park(struct cache_write *w, bool first)
+{
+    struct cache *c = w->m->c;
+
+    mapping_hold(w->m);
+    COUNT(c, throttled, 1);
+    pthread_mutex_lock(&c->wait_lock);
+    w->next = first ? c->parked : NULL;
+    if (first) {
+        if (!c->parked)
+            c->parked_tail = &w->next;
+        c->parked = w;
+    } else {
+        *c->parked_tail = w;
+        c->parked_tail = &w->next;
+    }
+    pthread_mutex_unlock(&c->wait_lock);
+}
+
+static bool others_parked(struct cache *c)
+{
+    return __atomic_load_n(&c->parked, __ATOMIC_RELAXED) != NULL;
+}
+
+int cache_write(struct cache_write *w)
+{
+    struct mapping *m = w->m;
+    struct cache *c = m->c;
+    struct cache_read *done = NULL;
+    bool all = false;
+
+    w->progress = 0;
+    w->error = 0;
+    mapping_lock(m);
+    mapping_hold(m);
+    if (w->kind == CACHE_WRITE_MAPPED || !others_parked(c))
+        all = write_some(w, &done);
+    if (!all)
+        park(w, false);
+    if (!all || wb_over_background(c))
+        wb_kick_mapping(m, false);
+    mapping_unhold(m);
+    mapping_unlock(m);
+    read_finish(done);
+    if (atomic_load_explicit(&c->flusher_idle, memory_order_relaxed))
+        flusher_wake(c);
+    if (!all)
+        cache_kick(c);
+    else
+        wb_pump(c);
+    /* What it waited for may have come between the look and the parking. */
+    if (!all && !wb_over_limit(c))
+        cache_poke(c);
+    return all ? 0 : -EINPROGRESS;
+}
+
+bool write_unpark(struct cache *c)
+{
+    pthread_mutex_lock(&c->wait_lock);
+
+    struct cache_write *w = c->parked;
+
+    if (w && w->kind != CACHE_WRITE_MAPPED && wb_over_limit(c))
+        w = NULL;
+    if (w) {
+        c->parked = w->next;
+        if (!c->parked)
+            c->parked_tail = &c->parked;
+    }
+    pthread_mutex_unlock(&c->wait_lock);
+    if (!w)
+        return false;
+
+    struct mapping *m = w->m;
+    struct cache_read *done = NULL;
+
+    mapping_lock(m);
+
+    bool all = write_some(w, &done);
+
+    if (!all)
+        park(w, true);
+    mapping_unhold(m); /* of the first park() */
+    mapping_unlock(m);
+    read_finish(done);
+    if (all)
+        w->done(w);
+    return all;
+}

@@ -309,6 +309,8 @@ bool mapping_own_change(struct mapping *m, const struct token *pre, const struct
 uint64_t cache_drop_clean(struct cache *c);
 /* Discards every dirty byte of a mapping, by name of a person. Number of bytes. */
 uint64_t mapping_discard(struct mapping *m);
+/* Bytes of a mapping that the server has not committed. Counts by walking them. */
+uint64_t mapping_dirty_bytes(struct mapping *m);
 
 /* ---- figures ------------------------------------------------------------------------------ */
 

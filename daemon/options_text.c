@@ -161,7 +161,6 @@ char *options_fuse_string(const struct mount_options *o)
 
     if (!out)
         return NULL;
-    add(out, o->ro ? "ro" : "rw", NULL);
     add(out, o->nosuid ? "nosuid" : "suid", NULL);
     add(out, o->nodev ? "nodev" : "dev", NULL);
     if (o->noexec)
@@ -170,12 +169,6 @@ char *options_fuse_string(const struct mount_options *o)
         add(out, "noatime", NULL);
     if (o->nodiratime)
         add(out, "nodiratime", NULL);
-    if (o->allow_other)
-        add(out, "allow_other", NULL);
-    if (o->default_permissions)
-        add(out, "default_permissions", NULL);
-    add(out, "fsname", o->fsname ? o->fsname : o->source);
-    add(out, "subtype", o->subtype ? o->subtype : "nfscached");
     if (o->context)
         add(out, o->context, NULL);
     if (fclose(out) != 0) {

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What a mount answers on its control socket: control.h's table over the front and the cache.
+ *
+ * A file is named by its number (st_ino, the server's fileid): the inodes in memory are searched
+ * for it. One that is not there has nothing cached, so there is nothing to flush or to revalidate.
+ * Hard links share an inode; two file systems below one export could share a number, so that a
+ * request may reach both: harmless for all but DISCARD, which was given the number by us.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "daemon/mount.h"
+#include "fuse/ops.h"
+
+static int status_json(void *ctx, char **out)
+{
+    *out = stats_json(ctx);
+    return *out ? 0 : -ENOMEM;
+}
+
+static int dirty_files(void *ctx, char **out)
+{
+    *out = stats_json_files(ctx);
+    return *out ? 0 : -ENOMEM;
+}
+
+/* What is in flight or unstable is counted by whole pages: its bytes are not counted apart, and it
+ * is 0 exactly when nothing is left. */
+static uint64_t dirty_bytes(void *ctx)
+{
+    struct mount_state *m = ctx;
+    struct cache_stats s;
+
+    cache_stats(m->front->cache, &s);
+    return s.dirty_bytes + (s.writeback + s.unstable) * PAGE_SIZE;
+}
+
+/* ---- walks over the inodes ---------------------------------------------------------------- */
+
+struct walk {
+    uint64_t ino; /* 0: all */
+    struct inode **list;
+    size_t count, room;
+    bool no_memory;
+};
+
+static void collect(struct front *f, struct inode *ino, void *arg)
+{
+    struct walk *w = arg;
+
+    (void)f;
+    if (!ino->map || (w->ino && ino->rec->attr.fileid != w->ino))
+        return;
+    if (!w->ino && !mapping_has_pages(ino->map) && !mapping_is_busy(ino->map))
+        return;
+    if (w->count == w->room) {
+        size_t room = w->room ? w->room * 2 : 64;
+        struct inode **more = realloc(w->list, room * sizeof(*more));
+        if (!more) {
+            w->no_memory = true;
+            return;
+        }
+        w->list = more;
+        w->room = room;
+    }
+    inode_ref(ino);
+    w->list[w->count++] = ino;
+}
+
+/* The inodes with that number (0: all that have anything cached), referenced. */
+static int find(struct front *f, uint64_t number, struct walk *w)
+{
+    *w = (struct walk){.ino = number};
+    inode_for_each(f, collect, w);
+    return w->no_memory ? -ENOMEM : 0;
+}
+
+static void release(struct front *f, struct walk *w)
+{
+    for (size_t i = 0; i < w->count; i++)
+        inode_unref(f, w->list[i]);
+    free(w->list);
+}
+
+/* ---- jobs --------------------------------------------------------------------------------- */
+
+/* What applications stored through mappings is only in the kernel: it is fetched first. */
+static int flush_inode(struct front *f, struct inode *ino)
+{
+    int rc = 0;
+
+    if (ino->writers && !f->stopping)
+        rc = unmap_inode(f, ino, 0, 0, true);
+    int sync = cache_sync_wait(ino->map);
+    return sync ? sync : rc == -ENOTCONN ? 0 : rc;
+}
+
+static int flush(void *ctx, const char *path, uint64_t number)
+{
+    struct mount_state *m = ctx;
+    struct walk w;
+    int rc = find(m->front, number, &w);
+
+    (void)path;
+    if (rc == 0 && number == 0)
+        cache_kick(m->front->cache); /* all at once, then wait for each */
+    for (size_t i = 0; i < w.count; i++) {
+        int one = flush_inode(m->front, w.list[i]);
+        rc = rc ? rc : one;
+    }
+    release(m->front, &w);
+    return rc;
+}
+
+/* So many GETATTRs are in flight at a time. */
+#define REVALIDATE_BATCH 32
+
+struct batch {
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    unsigned running;
+    int error;
+};
+
+static void revalidated(struct reval_wait *w)
+{
+    struct batch *b = w->arg;
+
+    pthread_mutex_lock(&b->lock);
+    if (w->error && !b->error)
+        b->error = w->error;
+    b->running--;
+    pthread_cond_signal(&b->cond);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static int revalidate_job(void *ctx, const char *path, uint64_t number)
+{
+    struct mount_state *m = ctx;
+    struct batch b = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+    struct walk w;
+    int rc = find(m->front, number, &w);
+
+    (void)path;
+    struct reval_wait *waits = calloc(w.count ? w.count : 1, sizeof(*waits));
+    if (!waits)
+        rc = -ENOMEM;
+    pthread_mutex_lock(&b.lock);
+    for (size_t i = 0; rc == 0 && i < w.count; i++) {
+        while (b.running >= REVALIDATE_BATCH)
+            pthread_cond_wait(&b.cond, &b.lock);
+        b.running++;
+        pthread_mutex_unlock(&b.lock);
+        waits[i].done = revalidated;
+        waits[i].arg = &b;
+        revalidate(m->front, w.list[i], false, &waits[i]);
+        pthread_mutex_lock(&b.lock);
+    }
+    while (b.running)
+        pthread_cond_wait(&b.cond, &b.lock);
+    pthread_mutex_unlock(&b.lock);
+    free(waits);
+    release(m->front, &w);
+    return rc ? rc : b.error;
+}
+
+static int drop_clean(void *ctx, uint64_t *pages)
+{
+    struct mount_state *m = ctx;
+
+    *pages = cache_drop_clean(m->front->cache);
+    return 0;
+}
+
+static int discard(void *ctx, uint64_t number, uint64_t *bytes)
+{
+    struct mount_state *m = ctx;
+    struct walk w;
+    int rc = find(m->front, number, &w);
+
+    *bytes = 0;
+    if (rc == 0 && w.count == 0)
+        rc = -ENOENT;
+    for (size_t i = 0; rc == 0 && i < w.count; i++)
+        *bytes += mapping_discard(w.list[i]->map);
+    release(m->front, &w);
+    return rc;
+}
+
+const struct control_ops mount_control_ops = {
+    .status_json = status_json,
+    .dirty_files = dirty_files,
+    .dirty_bytes = dirty_bytes,
+    .flush = flush,
+    .revalidate = revalidate_job,
+    .drop_clean = drop_clean,
+    .discard = discard,
+};

@@ -34,8 +34,7 @@ struct loop_timer {
     uint32_t heap_at; /* private */
 };
 
-/* A hook that runs before every sleep (flush what was batched); embedded, never removed while the
- * loop runs. */
+/* A hook that runs before every sleep (flush what was batched); embedded. */
 struct loop_hook {
     void (*fn)(struct loop_hook *hook);
     struct loop_hook *next; /* private */
@@ -56,6 +55,10 @@ void loop_join(struct loop *loop);
 
 /* The loop whose thread this is, or NULL. */
 struct loop *loop_current(void);
+/* Runs fn(arg) where it may touch what the loop owns, after what was posted before, and waits for
+ * it: in the loop's thread if it runs, here if it does not (or if this is its thread). Not
+ * concurrently with loop_start() or loop_stop(). */
+void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg);
 
 /* Below: only from the loop's own thread, or before it runs. `events` are EPOLL* bits, and may hold
  * EPOLLEXCLUSIVE or EPOLLET. 0 or negative errno. */
@@ -63,11 +66,18 @@ int loop_add_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn *fn, void
 int loop_mod_fd(struct loop *loop, int fd, uint32_t events);
 void loop_del_fd(struct loop *loop, int fd);
 void loop_add_hook(struct loop *loop, struct loop_hook *hook);
+/* Takes a hook off again; not from inside a hook. */
+void loop_del_hook(struct loop *loop, struct loop_hook *hook);
+/* The hooks run (once more) before the loop sleeps: for work that a hook made for an earlier one.
+ */
+void loop_kick(struct loop *loop);
 /* Arms, or moves, a timer to `ns` from now. */
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t ns);
 void loop_timer_cancel(struct loop *loop, struct loop_timer *timer);
 
-/* Runs task->fn in the loop's thread, soon; any thread. Wakes the loop only if it sleeps. */
+/* Runs task->fn in the loop's thread, soon; any thread, and before the loop runs. In the order of
+ * the posts of one thread. Wakes the loop only if it sleeps. Tasks still queued when the loop stops
+ * run when it is freed, in the freeing thread: nobody waits for a completion that never comes. */
 void loop_post(struct loop *loop, struct loop_task *task);
 
 /* CLOCK_MONOTONIC in ns. */

@@ -19,6 +19,7 @@
 #include <sys/uio.h>
 
 #include "cache/attr.h"
+#include "daemon/loop.h"
 
 struct remote;
 
@@ -107,6 +108,10 @@ struct remote_call {
             const char *linkname; /* SYMLINK: the text */
         } make;                   /* SETATTR CREATE MKDIR SYMLINK MKNOD */
         struct {
+            uint64_t fileid; /* RENAME: of the object that moves, 0 if not known. Asked only after a
+                                retransmission was answered by NOENT: did the first one do it? */
+        } rename;
+        struct {
             uint32_t want; /* R_OK|W_OK|X_OK of access(2) */
             uint32_t allowed;
         } access;
@@ -160,15 +165,22 @@ struct remote_call {
     uint64_t sent_ns, replied_ns; /* CLOCK_MONOTONIC: first sending, arrival of the reply */
     bool retransmitted;
 
-    /* ---- private to the remote side ---- */
+    /* ---- private to the remote side; initialised by remote_submit() ---- */
     struct {
-        struct remote_call *prev, *next;
-        void *conn;
-        uint32_t xid, tries;
-        uint64_t deadline_ns;
-        uint8_t state, flags;
-        void *extra;
-        char task[32]; /* room for a struct loop_task */
+        struct remote_call *prev, *next; /* neighbours in `queue` */
+        struct remote_call *hash;        /* next of the same XID bucket */
+        void *conn, *queue, *extra;
+        uint32_t xid, tries; /* tries: how often it was put on the wire */
+        uint32_t delay_ms;   /* JUKEBOX: the wait before the next try */
+        uint8_t step, proc;  /* which RPC of the operation is under way */
+        uint8_t flags, garbled;
+        int saved;            /* the error that a verification may turn into a success */
+        uint8_t verf[8];      /* exclusive CREATE */
+        uint64_t deadline_ns; /* when the server is late */
+        uint64_t giveup_ns;   /* soft mounts */
+        uint64_t start_ns, tx_ns;
+        uint64_t tx_start, tx_end; /* its place in the byte stream of the connection */
+        struct loop_task task;
     } p;
 };
 
@@ -185,11 +197,12 @@ struct remote {
     uint32_t rsize, wsize, dtsize; /* in force: min(option, server, 1 MiB) */
     uint64_t maxfilesize;
     uint32_t name_max, link_max;
-    bool wcc_on_write; /* learnt: WRITE replies of this server carry pre-op attributes */
+    bool wcc_on_write; /* learnt: WRITE replies of this server carry pre-op attributes (read it
+                          with __atomic_load_n, relaxed: connections set it) */
 };
 
-/* Hands the call over; done() follows in any loop's thread, possibly before this returns. Any
- * thread; no lock may be held that done() takes. */
+/* Hands the call over; done() follows in some loop's thread: never from inside this function, but
+ * possibly before it returns if that is another thread. Any thread; locks may be held. */
 static inline void remote_submit(struct remote *r, struct remote_call *call)
 {
     r->ops->submit(r, call);
@@ -199,6 +212,14 @@ static inline void remote_submit(struct remote *r, struct remote_call *call)
 static inline void remote_call_clear(struct remote *r, struct remote_call *call)
 {
     r->ops->clear(call);
+}
+
+/* Ends the mount: every call still outstanding is done with -ENOTCONN before this returns. done()
+ * must not answer that by submitting again, and no other thread may submit any more. The loops that
+ * the caller gave are still running, or have been joined. Takes a few seconds at most. */
+static inline void remote_destroy(struct remote *r)
+{
+    r->ops->destroy(r);
 }
 
 /* Submits and waits. Helper threads only: never on a loop (it would wait for itself). */

@@ -87,6 +87,8 @@ struct inode {
     bool ctime_ours;          /* an own link, rename or unlink moved ctime: mtime decides */
     /* directories: change of the directory drops cached names */
     struct token dir_token;
+    uint64_t dir_seen_ns,
+        dir_listed_ns; /* since when it is that; when a listing was begun (dir.c) */
 
     /* revalidation (revalidate.c); under `lock` */
     bool reval_running;

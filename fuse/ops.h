@@ -19,6 +19,9 @@ uint64_t front_current_unique(void);
 /* Once the loops run, from a thread that is not one of them: sets the kernel's readahead, opens
  * f->root_fd and checks that the mount answers. 0 or negative errno. */
 int front_started(struct front *f);
+/* A descriptor (O_PATH) on the mount's root for the moment, which the caller closes soon: it keeps
+ * the mount busy where a detached clone is not permitted. -1 and errno. Helper threads. */
+int front_root_get(struct front *f);
 
 /* ---- op.c --------------------------------------------------------------------------------- */
 
@@ -29,13 +32,16 @@ void req_cred(struct front *f, fuse_req_t req, struct cred *cred);
 /* Has a fatal signal reached the thread? (/proc/TID/status: SIGKILL is pending in every thread of
  * a process that a fatal signal ends.) */
 bool thread_is_dying(pid_t tid);
+/* The interrupt function of every op (libfuse's signature; `data` is the front). */
+void op_interrupted(fuse_req_t req, void *data);
 /* Looks at interrupted ops; answers those whose callers are dying. True: some are left. */
 bool ops_check_interrupted(struct front *f);
 
 /* ---- inode.c ------------------------------------------------------------------------------ */
 
 int inodes_init(struct front *f);
-void inodes_destroy(struct front *f);
+/* Frees all that is idle. Returns how many were not: their mappings hold unwritten bytes. */
+int inodes_destroy(struct front *f);
 /* Calls fn for every inode of the table, each referenced during its call; no lock held. */
 void inode_for_each(struct front *f, void (*fn)(struct front *f, struct inode *ino, void *arg),
                     void *arg);
@@ -52,11 +58,34 @@ double name_timeout(struct front *f, struct inode *dir, bool negative);
 int names_init(struct front *f);
 void names_destroy(struct front *f);
 void names_set(struct front *f, struct inode *dir, const char *name, struct inode *ino);
+/* Was any inode seen that has several names? If not, a miss means that there is no such name. */
+bool names_have_links(struct front *f);
+void names_note_link(struct front *f);
 /* The inode last seen under that name, referenced, or NULL. */
 struct inode *names_find(struct front *f, struct inode *dir, const char *name);
 void names_drop(struct front *f, struct inode *dir, const char *name);
 /* Below: table lock held. Forgets the name of an inode that is freed. */
 void names_forget_locked(struct front *f, struct inode *ino);
+
+/* The directory was changed by an own operation; its attributes from the reply. */
+void dir_changed(struct front *f, struct inode *dir, const struct remote_wcc *pre,
+                 const struct remote_post *post, const struct remote_call *call);
+/* An own operation changed the links of an inode: link, unlink, rename. */
+void links_changed(struct inode *ino);
+/* A name of the inode was removed: what it holds unwritten is discarded if that was the last. */
+void victim_removed(struct front *f, struct inode *ino, const struct cred *cred);
+
+/* A file that is open here is about to lose its name. silly_new() makes the name it gets instead
+ * (NULL: no memory); after the RENAME or LINK to it, silly_done() notes it, or forgets it when that
+ * failed. silly_remove() removes it although the file is open. */
+struct silly *silly_new(struct front *f, struct inode *ino, struct inode *dir,
+                        const struct cred *cred);
+const char *silly_name(const struct silly *s);
+void silly_done(struct front *f, struct silly *s, bool ok);
+void silly_remove(struct front *f, struct inode *ino);
+/* Is `name` in `dir` the silly name of the inode? */
+bool silly_is(struct inode *ino, struct inode *dir, const char *name);
+void silly_destroy(struct front *f);
 
 /* The last local descriptor of a silly-renamed file was closed: removes it at the server. Called
  * when ino->opens became 0; no lock held. */
@@ -66,7 +95,9 @@ void silly_finish(struct front *f);
 
 /* ---- lock.c ------------------------------------------------------------------------------- */
 
-/* Releases what an owner holds, or waits for, on a file, from FLUSH (POSIX) or RELEASE (flock).
+/* POSIX locks end with a FLUSH, so opens may not be FOPEN_NOFLUSH unless config.local_posix.
+ *
+ * Releases what an owner holds, or waits for, on a file, from FLUSH (POSIX) or RELEASE (flock).
  * Waiters that get their lock are answered. */
 void lock_release_posix(struct front *f, struct inode *ino, uint64_t owner);
 void lock_release_flock(struct front *f, struct inode *ino, uint64_t owner);

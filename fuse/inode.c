@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The inode table: node id <-> file handle, lookup counts, lifetime.
+ *
+ *   kernel's node id --(low half)--> f->inodes[index] --> struct inode --> record in the arena
+ *   server's handle  --(uthash)----> the same inode
+ *
+ * A node id is reuse << 32 | index: the record's `reuse` grows when the record is freed, so a node
+ * id never names a second inode. The root is made first: index 1, reuse 0, node id 1; it is never
+ * freed before the front.
+ *
+ * An inode lives while the kernel knows it (rec->nlookup) or one of us does (refs). Both reach 0
+ * under the table lock, and the same critical section takes it out of both tables; who finds it
+ * there by its handle a moment earlier revives it by a reference. What remains (its pages, its
+ * record) is then reachable by nobody and is freed outside the lock. The mapping must be idle then:
+ * a busy one is held by a reference (glue.c), given back only when the server has every byte.
+ *
+ * Lock order: table lock > inode lock. names.c works under the table lock, too.
+ */
+#include <errno.h>
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fuse/ops.h"
+
+static uint32_t inode_slots(const struct front *f)
+{
+    return f->arena->header->region[ARENA_INODES].count;
+}
+
+int inodes_init(struct front *f)
+{
+    f->inodes = calloc(inode_slots(f), sizeof(*f->inodes));
+    if (!f->inodes)
+        return -ENOMEM;
+    pthread_mutex_init(&f->table_lock, NULL);
+    return 0;
+}
+
+static void inode_free(struct front *f, struct inode *ino)
+{
+    struct inode_rec *rec = ino->rec;
+    uint32_t index = ino->index;
+
+    if (ino->map)
+        mapping_free(ino->map);
+    lock_table_free(ino);
+    slab_publish(&rec->live, 0);
+    rec->reuse++;
+    slab_free(f->inode_slab, index);
+    ino->magic = ~INODE_MAGIC;
+    pthread_mutex_destroy(&ino->lock);
+    free(ino);
+}
+
+/* Table lock held. */
+static void inode_unlink_locked(struct front *f, struct inode *ino)
+{
+    if (ino->hh.tbl) {
+        HASH_DELETE(hh, f->by_fh, ino);
+        ino->hh.tbl = NULL;
+    }
+    names_forget_locked(f, ino);
+    f->inodes[ino->index] = NULL;
+}
+
+int inodes_destroy(struct front *f)
+{
+    int left = 0;
+
+    if (!f->inodes)
+        return 0;
+    for (uint32_t i = 0; i < inode_slots(f); i++) {
+        struct inode *ino = f->inodes[i];
+
+        if (!ino)
+            continue;
+        inode_unlink_locked(f, ino);
+        if (ino->map && mapping_is_busy(ino->map))
+            left++;
+        else
+            inode_free(f, ino);
+    }
+    HASH_CLEAR(hh, f->by_fh);
+    free(f->inodes);
+    f->inodes = NULL;
+    pthread_mutex_destroy(&f->table_lock);
+    return left;
+}
+
+static struct inode *inode_new(struct front *f, const struct fh *fh, const struct attr *attr)
+{
+    struct inode *ino = calloc(1, sizeof(*ino));
+
+    if (!ino)
+        return NULL;
+    ino->index = slab_alloc(f->inode_slab);
+    if (!ino->index || ino->index >= inode_slots(f))
+        goto no_record;
+
+    struct inode_rec *rec = arena_at(f->arena, ARENA_INODES, ino->index);
+    uint32_t reuse = rec->reuse;
+
+    memset(rec, 0, sizeof(*rec));
+    rec->reuse = reuse;
+    rec->fh = *fh;
+    rec->attr = *attr;
+    rec->size = attr->size;
+    ino->magic = INODE_MAGIC;
+    ino->rec = rec;
+    ino->nodeid = (fuse_ino_t)reuse << 32 | ino->index;
+    atomic_init(&ino->refs, 1);
+    if (S_ISREG(attr->mode)) {
+        ino->map = mapping_new(f->cache, ino->index, ino, attr->size);
+        if (!ino->map)
+            goto no_mapping;
+    }
+    pthread_mutex_init(&ino->lock, NULL);
+    slab_publish(&rec->live, 1);
+    return ino;
+
+no_mapping:
+    slab_free(f->inode_slab, ino->index);
+no_record:
+    free(ino);
+    return NULL;
+}
+
+/* The server gave a handle a second life as something else: the old inode keeps its node id, and is
+ * found by its handle no more. */
+static bool inode_is_another(struct inode *ino, const struct attr *attr)
+{
+    return attr &&
+           ((ino->rec->attr.mode ^ attr->mode) & S_IFMT || ino->rec->attr.fileid != attr->fileid);
+}
+
+static struct inode *inode_find_locked(struct front *f, const struct fh *fh,
+                                       const struct attr *attr)
+{
+    struct inode *ino;
+
+    HASH_FIND(hh, f->by_fh, fh->data, fh->len, ino);
+    if (!ino)
+        return NULL;
+    if (ino != f->root && inode_is_another(ino, attr)) {
+        HASH_DELETE(hh, f->by_fh, ino);
+        ino->hh.tbl = NULL;
+        return NULL;
+    }
+    atomic_fetch_add(&ino->refs, 1);
+    return ino;
+}
+
+struct inode *inode_get(struct front *f, const struct fh *fh, const struct attr *attr)
+{
+    pthread_mutex_lock(&f->table_lock);
+    struct inode *ino = inode_find_locked(f, fh, attr);
+
+    pthread_mutex_unlock(&f->table_lock);
+    if (ino || !attr)
+        return ino;
+
+    /* The mapping is made outside the lock; of two that race here, one throws its inode away. */
+    struct inode *made = inode_new(f, fh, attr);
+
+    if (!made)
+        return NULL;
+    pthread_mutex_lock(&f->table_lock);
+    ino = inode_find_locked(f, fh, attr);
+    if (!ino) {
+        HASH_ADD_KEYPTR(hh, f->by_fh, made->rec->fh.data, made->rec->fh.len, made);
+        f->inodes[made->index] = made;
+    }
+    pthread_mutex_unlock(&f->table_lock);
+    if (!ino)
+        return made;
+    inode_free(f, made);
+    return ino;
+}
+
+struct inode *inode_by_nodeid(struct front *f, fuse_ino_t nodeid)
+{
+    uint32_t index = (uint32_t)nodeid;
+    struct inode *ino = NULL;
+
+    if (index >= inode_slots(f))
+        return NULL;
+    pthread_mutex_lock(&f->table_lock);
+    ino = f->inodes[index];
+    if (ino && ino->nodeid == nodeid)
+        atomic_fetch_add(&ino->refs, 1);
+    else
+        ino = NULL;
+    pthread_mutex_unlock(&f->table_lock);
+    return ino;
+}
+
+void inode_ref(struct inode *ino)
+{
+    assert(ino->magic == INODE_MAGIC);
+    atomic_fetch_add(&ino->refs, 1);
+}
+
+void inode_unref(struct front *f, struct inode *ino)
+{
+    unsigned refs = atomic_load(&ino->refs);
+
+    assert(ino->magic == INODE_MAGIC && refs > 0);
+    while (refs > 1)
+        if (atomic_compare_exchange_weak(&ino->refs, &refs, refs - 1))
+            return;
+
+    /* Perhaps the last one: decided under the lock that revives. */
+    bool gone = false;
+
+    pthread_mutex_lock(&f->table_lock);
+    if (atomic_fetch_sub(&ino->refs, 1) == 1 && ino->rec->nlookup == 0 && ino != f->root) {
+        inode_unlink_locked(f, ino);
+        gone = true;
+    }
+    pthread_mutex_unlock(&f->table_lock);
+    if (gone)
+        inode_free(f, ino);
+}
+
+void inode_lookup_add(struct inode *ino, uint64_t n)
+{
+    /* The caller holds a reference: the inode is not on its way out. A plain word of the arena,
+     * shared by threads. */
+    __atomic_fetch_add(&ino->rec->nlookup, n, __ATOMIC_RELAXED);
+}
+
+void inode_forget(struct front *f, struct inode *ino, uint64_t n)
+{
+    uint64_t had = __atomic_load_n(&ino->rec->nlookup, __ATOMIC_RELAXED);
+
+    /* More than we gave is the kernel's mistake, or ours: an inode too long is better than one
+     * freed too early. */
+    do {
+        if (n > had) {
+            atomic_fetch_add(&f->stats.alarms, 1);
+            n = had;
+        }
+    } while (!__atomic_compare_exchange_n(&ino->rec->nlookup, &had, had - n, true, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
+}
+
+static void forget_one(struct front *f, fuse_ino_t nodeid, uint64_t n)
+{
+    struct inode *ino = inode_by_nodeid(f, nodeid);
+
+    if (!ino)
+        return;
+    inode_forget(f, ino, n);
+    inode_unref(f, ino);
+}
+
+void front_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t nlookup)
+{
+    forget_one(front_of(req), nodeid, nlookup);
+    fuse_reply_none(req);
+}
+
+void front_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    for (size_t i = 0; i < count; i++)
+        forget_one(front_of(req), forgets[i].ino, forgets[i].nlookup);
+    fuse_reply_none(req);
+}
+
+void inode_for_each(struct front *f, void (*fn)(struct front *f, struct inode *ino, void *arg),
+                    void *arg)
+{
+    for (uint32_t i = 1; i < inode_slots(f); i++) {
+        if (!__atomic_load_n(&f->inodes[i], __ATOMIC_RELAXED))
+            continue;
+        pthread_mutex_lock(&f->table_lock);
+        struct inode *ino = f->inodes[i];
+
+        if (ino)
+            atomic_fetch_add(&ino->refs, 1);
+        pthread_mutex_unlock(&f->table_lock);
+        if (!ino)
+            continue;
+        fn(f, ino, arg);
+        inode_unref(f, ino);
+    }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * By which name the kernel last got an inode.
+ *
+ * UNLINK and RENAME name their victim by directory and name only, and must know which inode that
+ * is: a file open here is renamed out of the way instead of removed, and the attributes of a known
+ * inode change (nlink, ctime). The kernel never sends either without having looked the name up
+ * before, so remembering what it was told saves the LOOKUP at the server.
+ *
+ * A hash table of inodes chained by name_next; the key is 64 bits of hash of (directory, name),
+ * without the name itself: 16 bytes an inode. One name for each inode: of a file with several
+ * links, the last one seen; the others miss, and a miss is answered by asking the server. A hit can
+ * be wrong when the name was replaced elsewhere since; then the server's answer to the operation
+ * decides, as it does for the kernel's own client, which trusts its dentry.
+ *
+ * All under the table lock.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fuse/ops.h"
+
+struct names {
+    atomic_bool links; /* some inode has several names */
+    uint64_t mask;
+    struct inode *bucket[];
+};
+
+int names_init(struct front *f)
+{
+    uint32_t count = f->arena->header->region[ARENA_INODES].count;
+    uint64_t n = 1024;
+
+    while (n < count / 4)
+        n *= 2;
+    f->names = calloc(1, sizeof(*f->names) + n * sizeof(f->names->bucket[0]));
+    if (!f->names)
+        return -ENOMEM;
+    f->names->mask = n - 1;
+    return 0;
+}
+
+void names_destroy(struct front *f)
+{
+    free(f->names);
+    f->names = NULL;
+}
+
+static uint64_t mix(uint64_t h)
+{
+    h ^= h >> 32;
+    h *= 0xd6e8feb86659fd93ull;
+    h ^= h >> 32;
+    h *= 0xd6e8feb86659fd93ull;
+    return h ^ h >> 32;
+}
+
+/* Never 0: that means "no name". */
+static uint64_t name_hash(struct inode *dir, const char *name)
+{
+    uint64_t h = mix(dir->nodeid ^ 0x9e3779b97f4a7c15ull);
+    size_t len = strlen(name);
+
+    for (; len >= 8; len -= 8, name += 8) {
+        uint64_t word;
+
+        memcpy(&word, name, 8);
+        h = mix(h ^ word);
+    }
+    uint64_t tail = len;
+
+    for (size_t i = 0; i < len; i++)
+        tail = tail << 8 | (uint8_t)name[i];
+    h = mix(h ^ tail ^ (uint64_t)len << 60);
+    return h ? h : 1;
+}
+
+static struct inode **names_slot(struct front *f, uint64_t hash)
+{
+    struct inode **at = &f->names->bucket[hash & f->names->mask];
+
+    while (*at && (*at)->name_hash != hash)
+        at = &(*at)->name_next;
+    return at;
+}
+
+void names_forget_locked(struct front *f, struct inode *ino)
+{
+    if (!ino->name_hash)
+        return;
+    struct inode **at = &f->names->bucket[ino->name_hash & f->names->mask];
+
+    while (*at && *at != ino)
+        at = &(*at)->name_next;
+    if (*at)
+        *at = ino->name_next;
+    ino->name_hash = 0;
+    ino->name_next = NULL;
+}
+
+void names_set(struct front *f, struct inode *dir, const char *name, struct inode *ino)
+{
+    uint64_t hash = name_hash(dir, name);
+
+    if (ino->rec->attr.nlink > 1 && !S_ISDIR(ino->rec->attr.mode))
+        names_note_link(f);
+    pthread_mutex_lock(&f->table_lock);
+    if (ino->name_hash != hash) {
+        struct inode *old = *names_slot(f, hash);
+
+        if (old)
+            names_forget_locked(f, old);
+        names_forget_locked(f, ino);
+
+        struct inode **at = &f->names->bucket[hash & f->names->mask];
+
+        ino->name_hash = hash;
+        ino->name_next = *at;
+        *at = ino;
+    }
+    pthread_mutex_unlock(&f->table_lock);
+}
+
+struct inode *names_find(struct front *f, struct inode *dir, const char *name)
+{
+    uint64_t hash = name_hash(dir, name);
+
+    pthread_mutex_lock(&f->table_lock);
+    struct inode *ino = *names_slot(f, hash);
+
+    if (ino)
+        inode_ref(ino);
+    pthread_mutex_unlock(&f->table_lock);
+    return ino;
+}
+
+void names_drop(struct front *f, struct inode *dir, const char *name)
+{
+    uint64_t hash = name_hash(dir, name);
+
+    pthread_mutex_lock(&f->table_lock);
+    struct inode *ino = *names_slot(f, hash);
+
+    if (ino)
+        names_forget_locked(f, ino);
+    pthread_mutex_unlock(&f->table_lock);
+}
+
+void names_note_link(struct front *f)
+{
+    atomic_store_explicit(&f->names->links, true, memory_order_relaxed);
+}
+
+bool names_have_links(struct front *f)
+{
+    return atomic_load_explicit(&f->names->links, memory_order_relaxed);
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * SETATTR: chmod, chown, utimensat, truncate.
+ *
+ *   size         cache_truncate_begin -> (no WRITE in flight) -> SETATTR -> cache_truncate_end
+ *   other, and   cache_sync -> SETATTR: a WRITE that follows would put the server's time in place
+ * of bytes dirty  the one that was just set, and might not be permitted any more after a chmod
+ *   other        SETATTR
+ *
+ * The kernel holds the file's inode lock all the while, so nothing here waits for an unmap of it
+ * (an unmap is an fsync, which wants that lock). Bytes that the kernel itself holds dirty (mapped
+ * stores not yet written back) are therefore not pushed first: they reach the server later, and
+ * move mtime then, unless the application called msync(2).
+ *
+ * With uid= or gid= the owner shown is not the server's: a chown to what is shown already changes
+ * nothing, any other is refused with EPERM.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fuse/ops.h"
+
+/* Before the SETATTR of an op, whose call's arguments stay in op->call meanwhile. */
+struct before {
+    struct op *op;
+    struct cache_truncate truncate;
+    struct cache_sync sync;
+};
+
+/* op->p[0]: struct before, or NULL; op->u[0]: truncates. */
+
+static void setattr_reply(struct op *op)
+{
+    struct stat st;
+    double timeout = 0;
+
+    attr_stat(op->front, op->ino, &st, &timeout);
+    if (op_claim(op))
+        fuse_reply_attr(op->req, &st, timeout);
+    free(op->p[0]);
+    op_end(op);
+}
+
+static void setattr_fail(struct op *op, int error)
+{
+    free(op->p[0]);
+    op_fail(op, error);
+}
+
+static void asked(struct remote_call *call)
+{
+    struct op *op = op_of(call);
+
+    if (call->error) {
+        setattr_fail(op, -call->error);
+        return;
+    }
+    attr_accept(op->front, op->ino, &call->post, call);
+    setattr_reply(op);
+}
+
+static void setattr_done(struct remote_call *call)
+{
+    struct op *op = op_of(call);
+    struct front *f = op->front;
+    bool ok = call->error == 0;
+
+    /* The page cache first: the size that attr.c takes over is then no news to it. */
+    if (op->u[0]) {
+        struct before *b = op->p[0];
+
+        cache_truncate_end(&b->truncate, ok, ok && call->post.valid ? &call->post.attr : NULL);
+    }
+    if (!ok) {
+        if (call->post.valid)
+            attr_accept(f, op->ino, &call->post, call);
+        else
+            attr_expire(op->ino);
+        setattr_fail(op, -call->error);
+        return;
+    }
+    if (call->post.valid) {
+        attr_accept_own(f, op->ino, &call->pre, &call->post, call);
+        setattr_reply(op);
+        return;
+    }
+    attr_expire(op->ino);
+    op_reset_call(op);
+    op_submit(op, REMOTE_GETATTR, asked);
+}
+
+static void setattr_send(struct op *op)
+{
+    op_submit(op, REMOTE_SETATTR, setattr_done);
+}
+
+static void truncate_ready(struct cache_truncate *t)
+{
+    setattr_send(((struct before *)((char *)t - offsetof(struct before, truncate)))->op);
+}
+
+static void synced(struct cache_sync *s)
+{
+    /* An error stays with the descriptors that wrote (invariant I7); the bytes stay dirty. */
+    setattr_send(((struct before *)((char *)s - offsetof(struct before, sync)))->op);
+}
+
+/* What FUSE asks for in the remote side's words; false: an owner that uid= or gid= forbids. */
+static bool setattr_translate(struct front *f, const struct stat *st, int to_set,
+                              struct remote_setattr *set)
+{
+    const struct front_config *c = &f->config;
+
+    if (to_set & FUSE_SET_ATTR_MODE) {
+        set->set |= REMOTE_SET_MODE;
+        set->mode = st->st_mode & 07777;
+    }
+    if (to_set & FUSE_SET_ATTR_UID) {
+        if (c->have_uid && st->st_uid != c->uid)
+            return false;
+        set->set |= c->have_uid ? 0 : REMOTE_SET_UID;
+        set->uid = st->st_uid;
+    }
+    if (to_set & FUSE_SET_ATTR_GID) {
+        if (c->have_gid && st->st_gid != c->gid)
+            return false;
+        set->set |= c->have_gid ? 0 : REMOTE_SET_GID;
+        set->gid = st->st_gid;
+    }
+    if (to_set & FUSE_SET_ATTR_SIZE) {
+        set->set |= REMOTE_SET_SIZE;
+        set->size = st->st_size;
+    }
+    if (to_set & FUSE_SET_ATTR_ATIME_NOW) {
+        set->set |= REMOTE_SET_ATIME_NOW;
+    } else if (to_set & FUSE_SET_ATTR_ATIME) {
+        set->set |= REMOTE_SET_ATIME;
+        set->atime = st->st_atim;
+    }
+    if (to_set & FUSE_SET_ATTR_MTIME_NOW) {
+        set->set |= REMOTE_SET_MTIME_NOW;
+    } else if (to_set & FUSE_SET_ATTR_MTIME) {
+        set->set |= REMOTE_SET_MTIME;
+        set->mtime = st->st_mtim;
+    }
+    return true;
+}
+
+static void setattr_go(struct op *op, const struct remote_setattr *set)
+{
+    struct mapping *map = op->ino->map;
+    struct before *b;
+
+    op->call.u.make.set = *set;
+    if (!map || (!(set->set & REMOTE_SET_SIZE) && !mapping_is_dirty(map))) {
+        setattr_send(op);
+        return;
+    }
+    b = calloc(1, sizeof(*b));
+    if (!b) {
+        op_fail(op, ENOMEM);
+        return;
+    }
+    op->p[0] = b;
+    b->op = op;
+    if (set->set & REMOTE_SET_SIZE) {
+        op->u[0] = 1;
+        b->truncate = (struct cache_truncate){.m = map, .size = set->size, .ready = truncate_ready};
+        cache_truncate_begin(&b->truncate);
+        return;
+    }
+    b->sync = (struct cache_sync){.m = map, .done = synced};
+    if (cache_sync(&b->sync) != -EINPROGRESS)
+        setattr_send(op);
+}
+
+void front_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int to_set,
+                   struct fuse_file_info *fi)
+{
+    struct front *f = front_of(req);
+    struct remote_setattr set = {0};
+    struct inode *ino = inode_by_nodeid(f, nodeid);
+
+    if (!ino) {
+        fuse_reply_err(req, ESTALE);
+        return;
+    }
+    if (!setattr_translate(f, st, to_set, &set)) {
+        fuse_reply_err(req, EPERM);
+        inode_unref(f, ino);
+        return;
+    }
+    if ((set.set & REMOTE_SET_SIZE) && !ino->map) {
+        fuse_reply_err(req, S_ISDIR(ino->rec->attr.mode) ? EISDIR : EINVAL);
+        inode_unref(f, ino);
+        return;
+    }
+    if (!set.set) { /* nothing that a server keeps (ctime alone) */
+        inode_unref(f, ino);
+        front_getattr(req, nodeid, fi);
+        return;
+    }
+    struct op *op = op_new(f, req, ino);
+
+    inode_unref(f, ino);
+    if (!op)
+        return;
+    /* ftruncate(2) needs no more permission than its descriptor had. */
+    struct file *file = fi && (set.set & REMOTE_SET_SIZE) ? file_of(f, fi->fh) : NULL;
+    const struct cred *cred = file ? credtab_get(f->creds, file->cred) : NULL;
+
+    if (cred)
+        op->cred = *cred;
+    setattr_go(op, &set);
+}

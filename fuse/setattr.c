@@ -71,7 +71,7 @@ static void setattr_done(struct remote_call *call)
     if (op->u[0]) {
         struct before *b = op->p[0];
 
-        cache_truncate_end(&b->truncate, ok, ok && call->post.valid ? &call->post.attr : NULL);
+        cache_truncate_end(&b->truncate, ok);
     }
     if (!ok) {
         if (call->post.valid)

@@ -105,6 +105,7 @@ static void unlink_go(struct op *op)
     op->p[0] = silly;
     op->call.fh2 = op->ino->rec->fh;
     op->call.name2 = silly_name(silly);
+    op->call.u.rename.fileid = victim->rec->attr.fileid;
     op_submit(op, REMOTE_RENAME, renamed_away);
 }
 
@@ -221,6 +222,7 @@ static void rename_submit(struct op *op)
     op->call.name2 = op->name2;
     if (r->source) {
         links_changed(r->source);
+        op->call.u.rename.fileid = r->source->rec->attr.fileid;
     }
     if (r->victim)
         links_changed(r->victim);
@@ -265,6 +267,7 @@ static void victim_linked(struct remote_call *call)
     op->call.name = op->name2;
     op->call.fh2 = op->ino2->rec->fh;
     op->call.name2 = silly_name(r->silly);
+    op->call.u.rename.fileid = r->victim->rec->attr.fileid;
     op_submit_fh(op, REMOTE_RENAME, &op->ino2->rec->fh, victim_renamed);
 }
 

@@ -315,3 +315,8 @@ void cache_stats(struct cache *c, struct cache_stats *s)
     pthread_mutex_unlock(&c->pool_lock);
     each_mapping(c, count_pages, s);
 }
+
+uint64_t cache_uncommitted(struct cache *c)
+{
+    return (uint64_t)c->busy_pages * PAGE_SIZE;
+}

@@ -326,5 +326,8 @@ struct cache_stats {
     uint64_t twin_alarms, verifier_changes, write_errors;
 };
 void cache_stats(struct cache *c, struct cache_stats *out);
+/* What the server has not committed, counted by whole pages: 0 exactly when there is nothing. Walks
+ * nothing, so it may be asked often. Any thread. */
+uint64_t cache_uncommitted(struct cache *c);
 
 #endif

@@ -491,3 +491,25 @@ uint64_t mapping_discard(struct mapping *m)
     mapping_unlock(m);
     return bytes;
 }
+
+static void count_uncommitted(struct cache *c, const struct page *p, uint64_t *bytes)
+{
+    byteset all = byteset_dup(c, p->dirty);
+
+    byteset_or(c, &all, p->inflight);
+    byteset_or(c, &all, p->unstable);
+    byteset_or(c, &all, p->committing);
+    *bytes += byteset_count(c, all);
+    byteset_clear(c, &all);
+}
+
+uint64_t mapping_dirty_bytes(struct mapping *m)
+{
+    uint64_t bytes = 0, i = 0;
+
+    mapping_lock(m);
+    for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++)
+        count_uncommitted(m->c, p, &bytes);
+    mapping_unlock(m);
+    return bytes;
+}

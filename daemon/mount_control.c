@@ -28,15 +28,11 @@ static int dirty_files(void *ctx, char **out)
     return *out ? 0 : -ENOMEM;
 }
 
-/* What is in flight or unstable is counted by whole pages: its bytes are not counted apart, and it
- * is 0 exactly when nothing is left. */
 static uint64_t dirty_bytes(void *ctx)
 {
     struct mount_state *m = ctx;
-    struct cache_stats s;
 
-    cache_stats(m->front->cache, &s);
-    return s.dirty_bytes + (s.writeback + s.unstable) * PAGE_SIZE;
+    return cache_uncommitted(m->front->cache);
 }
 
 /* ---- walks over the inodes ---------------------------------------------------------------- */

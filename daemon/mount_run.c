@@ -145,8 +145,7 @@ static struct front_config front_config(const struct process *p, const char *gen
         .cto = o->cto,
         .sync = o->sync,
         .rdirplus = o->rdirplus,
-        .local_flock = false,
-        /* a lock is a point of consistency, as in nfs(5) */,
+        .local_flock = false, /* false: a lock is a point of consistency, as in nfs(5) */
         .local_posix = false,
         .lookupcache = o->lookupcache == OPTION_LOOKUPCACHE_ALL        ? FRONT_LOOKUPCACHE_ALL
                        : o->lookupcache == OPTION_LOOKUPCACHE_POSITIVE ? FRONT_LOOKUPCACHE_POSITIVE

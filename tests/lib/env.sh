@@ -104,7 +104,7 @@ server_start() {
 
 server_embedded() {
     rm -f "$T/port"
-    "$NFSCACHED" serve --port "${PORT:-0}" --port-file "$T/port" --control "$CONTROL" \
+    "$NFSCACHED" serve --port "${PORT:-0}" --port-file "$T/port" --control "$CONTROL" --key-file "$T/key" \
         ${SERVE_OPTIONS-} "$EXPORT" >>"$T/server.log" 2>&1 &
     server_pid=$!
     wait_for 15 said_or_gone "$T/port" "$server_pid" && [ -s "$T/port" ] || {

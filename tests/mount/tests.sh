@@ -121,3 +121,129 @@ test_cto_against_another_mount() {
     server_start && mount_start a actimeo=1 && mount_start b actimeo=1 &&
         timeout -k 5 300 "$bin/cto" --actimeo 1 --other "$T/b" "$T/a"
 }
+
+# ---- what any file system must do -----------------------------------------------------------------
+
+test_posix() {
+    server_start && mount_start a && timeout -k 5 300 "$bin/posix_basic" \
+        --entries "$(by_length 2000 20000 100000)" "$T/a"
+}
+
+# ---- a server that misbehaves ----------------------------------------------------------------------
+
+# faulty SPEC [ARGUMENTS]: the workload while each 300 ms the fault is added; cleared at the end
+faulty() {
+    local spec=$1 say="'$NFSCACHED' fault --control '$CONTROL'"
+    shift
+    only_embedded || return 77
+    server_start && mount_start a && timeout -k 5 300 "$bin/workload" --server-path "$EXPORT" \
+        --seconds "$(by_length 2 6 120)" --fault-cmd "$say $spec >/dev/null" --heal-cmd "$say clear >/dev/null" \
+        "$@" "$T/a"
+}
+
+test_fault_none() {
+    server_start && mount_start a &&
+        timeout -k 5 300 "$bin/workload" --server-path "$EXPORT" --seconds "$(by_length 2 8 120)" "$T/a"
+}
+test_fault_delay() { faulty all:delay=40:count=20; }
+test_fault_dropped_between_records() { faulty all:drop:count=1; }
+test_fault_dropped_inside_record() { faulty all:drop-mid:count=1; }
+test_fault_lost_reply() { faulty all:lost-reply:count=1; }
+test_fault_jukebox() { faulty all:jukebox:count=5; }
+test_fault_short_read_and_write() {
+    SERVE_OPTIONS="--fault READ:short-read=1000:prob=0.3 --fault WRITE:short-write=700:prob=0.3"
+    faulty READ:short-read=1:count=3
+}
+test_fault_reboot() { faulty 'reboot 200' --every-ms 700; }
+test_fault_no_space() { faulty WRITE,COMMIT:nospace:count=10 --allow ENOSPC; }
+test_fault_stale() { faulty WRITE,COMMIT:stale:count=5 --allow ESTALE --allow EIO; }
+
+# The server process is killed and started again on the same port, by its own handles.
+test_server_killed() {
+    local restarts=0 pid rc
+    server_start && mount_start a || return
+    timeout -k 5 300 "$bin/workload" --server-path "$EXPORT" --seconds "$(by_length 4 12 300)" "$T/a" &
+    pid=$!
+    while sleep 1.5 && kill -0 $pid 2>/dev/null; do
+        server_restart 1.1 || break
+        restarts=$((restarts + 1))
+    done
+    wait $pid
+    rc=$?
+    echo "server: restarts=$restarts ok"
+    [ $rc = 0 ] && [ $restarts -gt 0 ]
+}
+
+# The mmap oracle while the server reboots.
+test_mmap_with_reboots() {
+    only_embedded || return 77
+    server_start && mount_start a actimeo=1 || return
+    (while sleep 0.7; do server_say reboot 100 >/dev/null || exit; done) &
+    oracle "dir:$EXPORT" --tolerate-errors --stall 60
+}
+
+# errors NAME SPEC
+errors_of() {
+    local say="'$NFSCACHED' fault --control '$CONTROL'"
+    timeout -k 5 200 "$bin/errors" --errno "$1" --set "$say '$2' >/dev/null" --clear "$say clear >/dev/null" \
+        --server-path "$EXPORT" "$T/a"
+}
+test_write_errors() {
+    only_embedded || return 77
+    server_start && mount_start a && errors_of ENOSPC WRITE,COMMIT:nospace && errors_of EIO WRITE,COMMIT:error=IO &&
+        errors_of EDQUOT WRITE,COMMIT:error=DQUOT && errors_of EACCES WRITE,COMMIT:error=ACCES
+}
+
+# ---- leaving ---------------------------------------------------------------------------------------
+
+# What was written and never synced is at the server after umount.
+test_umount_writes() {
+    server_start && mount_start a || return
+    timeout 60 dd if=/dev/urandom of="$T/data" bs=1M count=64 status=none || return
+    # A descriptor is held open, so that no close flushes; it is closed when the copy is there.
+    exec 8>"$T/a/file"
+    cat "$T/data" >&8
+    exec 8>&-
+    mount_stop a && cmp "$T/data" "$EXPORT/file"
+}
+
+# A process that waits for a dead server can be killed, and the mount serves on afterwards.
+test_killed_while_server_is_away() {
+    local pid rc=0
+    server_start && mount_start a || return
+    head -c 100000 /dev/urandom >"$EXPORT/f"
+    server_kill9
+    cat "$T/a/f" >/dev/null 2>&1 &
+    pid=$!
+    sleep 1
+    kill -KILL $pid
+    wait_for 5 gone $pid || {
+        echo "a killed reader stays"
+        cat "/proc/$pid/stack"
+        rc=1
+    }
+    wait $pid
+    server_start && timeout 60 cmp "$T/a/f" "$EXPORT/f" && return $rc
+}
+
+# After umount and mount again, inode numbers and content are the same.
+test_remount() {
+    local before after
+    server_start && mount_start a || return
+    mkdir "$T/a/d" && echo content >"$T/a/d/f" && ln "$T/a/d/f" "$T/a/g" || return
+    before=$(cd "$T/a" && stat -c '%n %i %s %h' d d/f g)
+    mount_stop a && mount_start a || return
+    after=$(cd "$T/a" && stat -c '%n %i %s %h' d d/f g)
+    [ "$before" = "$after" ] && [ "$(cat "$T/a/g")" = content ]
+}
+
+# The daemon's memory stays under its budget and 64 MiB, whatever is read and written through it.
+test_memory_budget() {
+    local peak
+    server_start && mount_start a cache_size=128M || return
+    timeout 120 dd if=/dev/zero of="$T/a/big" bs=1M count=700 status=none &&
+        timeout 120 cat "$T/a/big" >/dev/null || return
+    peak=$(awk '/^VmHWM/ { print int($2 / 1024) }' "/proc/${mount_pid[a]}/status")
+    echo "memory: budget_mib=128 peak_mib=$peak ok"
+    [ "$peak" -le $((128 + 64)) ]
+}

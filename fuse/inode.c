@@ -17,8 +17,8 @@
  *
  * Lock order: table lock > inode lock. names.c works under the table lock, too.
  */
-#include <errno.h>
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>

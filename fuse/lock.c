@@ -26,8 +26,6 @@
  * Lock order: libfuse's request lock > lock mutex > libfuse's session lock. Nothing is replied to,
  * and nothing of cache/ called, under the mutex.
  */
-#include "fuse/lock.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -36,102 +34,10 @@
 #include <string.h>
 #include <sys/file.h>
 
+#include "fuse/ops.h"
+#include "fuse/ranges.h"
+
 #define CIRCLE_MAX 16
-
-/* ---- ranges (no FUSE in it) --------------------------------------------------------------- */
-
-static bool overlaps(const struct range_lock *a, const struct range_lock *b)
-{
-    return a->start <= b->end && b->start <= a->end;
-}
-
-const struct range_lock *ranges_conflict(const struct range_lock *list,
-                                         const struct range_lock *want)
-{
-    for (; list; list = list->next)
-        if (list->owner != want->owner && overlaps(list, want) &&
-            (list->type == F_WRLCK || want->type == F_WRLCK))
-            return list;
-    return NULL;
-}
-
-static struct range_lock *range_copy(const struct range_lock *of)
-{
-    struct range_lock *l = malloc(sizeof(*l));
-
-    if (l)
-        *l = *of;
-    return l;
-}
-
-/* Takes two spare records first, so that it cannot fail half way. */
-int ranges_set(struct range_lock **list, const struct range_lock *want)
-{
-    struct range_lock *added = range_copy(want), *tail = range_copy(want);
-    struct range_lock **at = list;
-
-    if (!added || !tail) {
-        free(added);
-        free(tail);
-        return -ENOLCK;
-    }
-    while (*at) {
-        struct range_lock *l = *at;
-        bool mine = l->owner == want->owner;
-
-        /* Neighbours of one type grow together. */
-        if (mine && l->type == want->type && want->type != F_UNLCK &&
-            (overlaps(l, added) || (l->end != UINT64_MAX && l->end + 1 == added->start) ||
-             (added->end != UINT64_MAX && added->end + 1 == l->start))) {
-            added->start = l->start < added->start ? l->start : added->start;
-            added->end = l->end > added->end ? l->end : added->end;
-            *at = l->next;
-            free(l);
-            continue;
-        }
-        if (!mine || !overlaps(l, want)) {
-            at = &l->next;
-            continue;
-        }
-        if (l->start < want->start && l->end > want->end) { /* cut in two */
-            *tail = *l;
-            tail->start = want->end + 1;
-            l->end = want->start - 1;
-            tail->next = l->next;
-            l->next = tail;
-            tail = NULL;
-            break;
-        }
-        if (l->start < want->start) {
-            l->end = want->start - 1;
-            at = &l->next;
-        } else if (l->end > want->end) {
-            l->start = want->end + 1;
-            at = &l->next;
-        } else {
-            *at = l->next;
-            free(l);
-        }
-    }
-    free(tail);
-    if (want->type == F_UNLCK) {
-        free(added);
-        return 0;
-    }
-    added->next = *list;
-    *list = added;
-    return 0;
-}
-
-void ranges_free(struct range_lock *list)
-{
-    while (list) {
-        struct range_lock *next = list->next;
-
-        free(list);
-        list = next;
-    }
-}
 
 /* ---- the locks of an inode ---------------------------------------------------------------- */
 

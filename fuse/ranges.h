@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Byte ranges and who holds them: the part of lock.c that knows nothing of FUSE.
+ * Byte ranges and who holds them; ranges.c.
  */
-#ifndef NFSCACHED_FUSE_LOCK_H
-#define NFSCACHED_FUSE_LOCK_H
+#ifndef NFSCACHED_FUSE_RANGES_H
+#define NFSCACHED_FUSE_RANGES_H
 
-#include "fuse/ops.h"
+#include <stdint.h>
+#include <sys/types.h>
 
 struct range_lock {
     struct range_lock *next;

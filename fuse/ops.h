@@ -85,7 +85,6 @@ void silly_done(struct front *f, struct silly *s, bool ok);
 void silly_remove(struct front *f, struct inode *ino);
 /* Is `name` in `dir` the silly name of the inode? */
 bool silly_is(struct inode *ino, struct inode *dir, const char *name);
-void silly_destroy(struct front *f);
 
 /* The last local descriptor of a silly-renamed file was closed: removes it at the server. Called
  * when ino->opens became 0; no lock held. */

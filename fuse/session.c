@@ -632,7 +632,14 @@ void front_free(struct front *f)
         unmap_stop(f);
     if (f->root_fd >= 0)
         close(f->root_fd);
-    silly_destroy(f);
+    /* Calls to a server that never answered still point here: the process is about to end, and they
+     * may run into it once more when the remote side is destroyed. */
+    pthread_mutex_lock(&f->op_lock);
+    bool in_use = f->ops || f->silly;
+
+    pthread_mutex_unlock(&f->op_lock);
+    if (in_use)
+        return;
     /* What still holds bytes that the server has not is left to the end of the process. */
     if (inodes_destroy(f) == 0 && f->cache)
         cache_free(f->cache);

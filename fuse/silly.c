@@ -229,16 +229,6 @@ void silly_finish(struct front *f)
     pthread_mutex_unlock(&f->op_lock);
 }
 
-void silly_destroy(struct front *f)
-{
-    while (f->silly) {
-        struct silly *s = f->silly;
-
-        f->silly = s->next;
-        silly_free(s);
-    }
-}
-
 /* ---- removed for good? -------------------------------------------------------------------- */
 
 struct victim {

@@ -77,6 +77,16 @@ static void kick_one(struct mapping *m, void *arg)
         wb_kick_mapping(m, false);
 }
 
+void mapping_kick(struct mapping *m)
+{
+    struct cache *c = m->c;
+
+    mapping_lock(m);
+    wb_kick_mapping(m, false);
+    mapping_unlock(m);
+    wb_pump(c);
+}
+
 void cache_kick(struct cache *c)
 {
     each_mapping(c, kick_one, NULL);

@@ -197,6 +197,7 @@ struct cache_read {
     uint16_t cred;
     bool kernel; /* the kernel keeps a copy of what it is given (a buffered READ) */
     bool direct; /* go to the server, overlay local bytes, insert nothing (O_DIRECT) */
+    bool nowait; /* -EAGAIN instead of asking the server: nothing was started */
     void (*done)(struct cache_read *r); /* after -EINPROGRESS: any loop's thread, no lock held */
     /* results */
     int error;
@@ -232,10 +233,11 @@ struct cache_write {
     enum cache_write_kind kind;
     uint64_t unique; /* FUSE's request number: tells which of two WRITEs the kernel made first */
     uint16_t cred;
+    bool nowait; /* -EAGAIN instead of parking; `progress` bytes were taken */
     void (*done)(struct cache_write *w);
     int error;
-    /* private */
     uint32_t progress;
+    /* private */
     struct cache_write *next;
 };
 
@@ -261,7 +263,9 @@ struct cache_sync {
 int cache_sync(struct cache_sync *s);
 /* The same, waiting; helper threads only. */
 int cache_sync_wait(struct mapping *m);
-/* Starts writing everything back, waits for nothing. */
+/* Starts writing a mapping back, waits for nothing. */
+void mapping_kick(struct mapping *m);
+/* The same for all. */
 void cache_kick(struct cache *c);
 
 /* Errors of writing back: a sequence that grows with each. `seen` is a descriptor's position: 0 if

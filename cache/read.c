@@ -487,6 +487,17 @@ void cache_fetch_done(struct cache_fetch *rpc)
 
 /* ---- the front door ---- */
 
+static bool all_there(const struct cache_read *r, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct page *p = mapping_find(r->m, first_page(r) + i);
+
+        if (!p || !page_uptodate(p))
+            return false;
+    }
+    return true;
+}
+
 /* Mapping lock held. 0, -EINPROGRESS, or -ENOMEM: starved (it is on the list). */
 static int read_begin(struct cache_read *r)
 {
@@ -506,6 +517,8 @@ static int read_begin(struct cache_read *r)
     if (!n)
         return 0;
 
+    if (r->nowait && (r->direct || !all_there(r, n)))
+        return -EAGAIN;
     if (r->direct) {
         for (uint32_t i = 0, got; i < n; i += got) {
             uint32_t most = c->config.rsize >> PAGE_SHIFT;

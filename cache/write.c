@@ -248,7 +248,7 @@ int cache_write(struct cache_write *w)
     mapping_hold(m);
     if (w->kind == CACHE_WRITE_MAPPED || !others_parked(c))
         all = write_some(w, &done);
-    if (!all)
+    if (!all && !w->nowait)
         park(w, false);
     if (!all || wb_over_background(c))
         wb_kick_mapping(m, false);
@@ -262,9 +262,9 @@ int cache_write(struct cache_write *w)
     else
         wb_pump(c);
     /* What it waited for may have come between the look and the parking. */
-    if (!all && !wb_over_limit(c))
+    if (!all && !w->nowait && !wb_over_limit(c))
         cache_poke(c);
-    return all ? 0 : -EINPROGRESS;
+    return all ? 0 : w->nowait ? -EAGAIN : -EINPROGRESS;
 }
 
 bool write_unpark(struct cache *c)

@@ -92,7 +92,9 @@ struct inode {
 
     /* revalidation (revalidate.c); under `lock` */
     bool reval_running;
+    bool reval_force;
     struct reval_wait *reval_waiting, *reval_joined;
+    struct token proven; /* sampled a tick of the server's clock after the change it shows */
 
     struct inode *open_prev, *open_next; /* list of open files with pages, for the timer */
     uint32_t opens, writers;
@@ -156,7 +158,8 @@ struct file {
     struct inode *ino; /* referenced */
     int flags;
     uint16_t cred;
-    bool own; /* our own descriptor of unmap.c: its FSYNC is held, its RELEASE is nothing */
+    bool own;         /* our own descriptor of unmap.c: its FSYNC is held, its RELEASE is nothing */
+    bool unmap_first; /* the first writer: the kernel has copies for which no twin was kept */
     struct readahead ra;
     /* directories (dir.c) */
     pthread_mutex_t dir_lock;
@@ -266,8 +269,14 @@ struct reval_wait {
 /* Asks the server now, and calls done() when the file's cached state is known to match what the
  * server had after this call began. `force` drops what is clean regardless. */
 void revalidate(struct front *f, struct inode *ino, bool force, struct reval_wait *w);
+/* The same with attributes that a reply just brought, instead of a GETATTR; `asked` is the call,
+ * sent after the caller's request arrived. */
+void revalidate_with(struct front *f, struct inode *ino, const struct remote_call *asked,
+                     struct reval_wait *w);
 /* The same in the background, nobody waits. */
 void revalidate_later(struct front *f, struct inode *ino);
+/* Unmaps the whole file in a helper thread, then calls done(). */
+void revalidate_unmap(struct front *f, struct inode *ino, struct reval_wait *w);
 
 /* ---- unmap.c ---- */
 int unmap_start(struct front *f);

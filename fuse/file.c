@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Open files: open, flush, release, fsync, lseek.
+ *
+ * OPEN asks the server (ACCESS with the caller's credential where the kernel does not check
+ * permissions itself, else GETATTR), revalidates what is cached if the file changed, and replies
+ * with keep_cache always: what the kernel holds is then known to be right. The first writer of a
+ * file whose pages the kernel may hold without a twin waits for an unmap as well.
+ *
+ * FLUSH and FSYNC write back and commit, and report each error of writing back once to each
+ * descriptor (invariant I7). FSYNC is called under the kernel's inode lock: it waits for the
+ * server, never for an unmap. An FSYNC through a descriptor of unmap.c's own is held by it.
+ *
+ * Errors: EACCES from ACCESS, ESTALE when the file is gone at the server, those of writing back.
+ */
+#include <assert.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fuse/ops.h"
+
+/* ---- the table ---- */
+
+static void open_list_add(struct front *f, struct inode *ino)
+{
+    pthread_mutex_lock(&f->open_lock);
+    ino->open_prev = NULL;
+    ino->open_next = f->open_files;
+    if (f->open_files)
+        f->open_files->open_prev = ino;
+    f->open_files = ino;
+    pthread_mutex_unlock(&f->open_lock);
+}
+
+static void open_list_remove(struct front *f, struct inode *ino)
+{
+    pthread_mutex_lock(&f->open_lock);
+    if (ino->open_prev)
+        ino->open_prev->open_next = ino->open_next;
+    else
+        f->open_files = ino->open_next;
+    if (ino->open_next)
+        ino->open_next->open_prev = ino->open_prev;
+    pthread_mutex_unlock(&f->open_lock);
+}
+
+static bool writes(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+static int file_make(struct front *f, struct inode *ino, int flags, const struct cred *cred,
+                     bool own, struct file **out)
+{
+    struct file *file = calloc(1, sizeof *file);
+
+    if (!file)
+        return -ENOMEM;
+    file->index = slab_alloc(f->file_slab);
+    file->cred = own ? 0 : credtab_intern(f->creds, cred);
+    if (!file->index || (!own && !file->cred)) {
+        if (file->index)
+            slab_free(f->file_slab, file->index);
+        free(file);
+        return -ENFILE;
+    }
+    file->magic = FILE_MAGIC;
+    file->ino = ino;
+    file->flags = flags;
+    file->own = own;
+    inode_ref(ino);
+    pthread_mutex_init(&file->dir_lock, NULL);
+    file->rec = arena_at(f->arena, ARENA_FILES, file->index);
+    file->rec->inode = ino->index;
+    file->rec->flags = (uint32_t)flags;
+    file->rec->cred = file->cred;
+    file->rec->error_seen = ino->map ? mapping_error_sample(ino->map) : 0;
+    slab_publish(&file->rec->live, 1);
+    f->files[file->index] = file;
+    *out = file;
+    return 0;
+}
+
+int file_new(struct front *f, struct inode *ino, int flags, const struct cred *cred,
+             struct file **out)
+{
+    int err = file_make(f, ino, flags, cred, false, out);
+
+    if (err)
+        return err;
+    pthread_mutex_lock(&ino->lock);
+
+    bool first = ino->opens++ == 0;
+
+    ino->rec->opens = ino->opens;
+    if (writes(flags))
+        ino->writers++;
+    pthread_mutex_unlock(&ino->lock);
+    if (!ino->map)
+        return 0;
+    if (first)
+        open_list_add(f, ino);
+    if (writes(flags))
+        (*out)->unmap_first = mapping_writer_add(ino->map);
+    return 0;
+}
+
+struct file *file_of(struct front *f, uint64_t fh)
+{
+    struct file *file = fh < f->arena->header->region[ARENA_FILES].count ? f->files[fh] : NULL;
+
+    return file && file->magic == FILE_MAGIC ? file : NULL;
+}
+
+void file_free(struct front *f, struct file *file)
+{
+    struct inode *ino = file->ino;
+    bool last = false;
+
+    if (!file->own) {
+        if (ino->map && writes(file->flags))
+            mapping_writer_remove(ino->map);
+        pthread_mutex_lock(&ino->lock);
+        if (writes(file->flags))
+            ino->writers--;
+        last = --ino->opens == 0;
+        ino->rec->opens = ino->opens;
+        pthread_mutex_unlock(&ino->lock);
+        if (last && ino->map)
+            open_list_remove(f, ino);
+    }
+    if (file->dir)
+        dir_state_free(file->dir);
+    pthread_mutex_destroy(&file->dir_lock);
+    f->files[file->index] = NULL;
+    slab_publish(&file->rec->live, 0);
+    slab_free(f->file_slab, file->index);
+    file->magic = ~FILE_MAGIC;
+    free(file);
+    if (last)
+        silly_release(f, ino);
+    inode_unref(f, ino);
+}
+
+/* ---- open ---- */
+
+struct open_wait {
+    struct reval_wait wait;
+    struct op *op;
+    struct file *file;
+    int flags;
+};
+
+static void open_reply(struct op *op, struct file *file)
+{
+    struct front *f = op->front;
+    struct fuse_file_info fi = {
+        .flags = file->flags, .fh = file->index, .keep_cache = 1, .noflush = file->own};
+
+    if (!op_claim(op) || fuse_reply_open(op->req, &fi) != 0)
+        file_free(f, file);
+    op_end(op);
+}
+
+static void unmapped(struct reval_wait *wait)
+{
+    struct open_wait *w = (struct open_wait *)wait;
+    struct op *op = w->op;
+    struct file *file = w->file;
+    int err = wait->error;
+
+    free(w);
+    if (err) {
+        file_free(op->front, file);
+        op_fail(op, -err);
+        return;
+    }
+    open_reply(op, file);
+}
+
+/* The cached state is right; w is consumed. */
+static void revalidated(struct reval_wait *wait)
+{
+    struct open_wait *w = (struct open_wait *)wait;
+    struct op *op = w->op;
+    struct front *f = op->front;
+    int err = wait->error;
+
+    if (!err)
+        err = file_new(f, op->ino, w->flags, &op->cred, &w->file);
+    if (err) {
+        free(w);
+        op_fail(op, -err);
+        return;
+    }
+    if (w->file->unmap_first) {
+        wait->done = unmapped;
+        revalidate_unmap(f, op->ino, wait);
+        return;
+    }
+
+    struct file *file = w->file;
+
+    free(w);
+    open_reply(op, file);
+}
+
+/* Which of R_OK, W_OK an open needs; exec is checked by the kernel from the mode. */
+static uint32_t access_wanted(int flags)
+{
+    switch (flags & O_ACCMODE) {
+    case O_RDONLY:
+        return R_OK;
+    case O_WRONLY:
+        return W_OK;
+    default:
+        return R_OK | W_OK;
+    }
+}
+
+static void open_checked(struct op *op, const struct remote_call *asked)
+{
+    struct open_wait *w = calloc(1, sizeof *w);
+    struct front *f = op->front;
+
+    if (!w) {
+        op_fail(op, ENOMEM);
+        return;
+    }
+    w->op = op;
+    w->flags = (int)op->u[0];
+    w->wait.done = revalidated;
+    if (!op->ino->map || (!f->config.cto && attr_fresh(op->ino)))
+        revalidated(&w->wait);
+    else if (asked)
+        revalidate_with(f, op->ino, asked, &w->wait);
+    else
+        revalidate(f, op->ino, false, &w->wait);
+}
+
+static void access_done(struct remote_call *call)
+{
+    struct op *op = op_of(call);
+    uint32_t want = access_wanted((int)op->u[0]);
+
+    if (call->error) {
+        op_fail(op, -call->error);
+        return;
+    }
+    /* A program that may be executed may be read by the kernel (nfs_may_open). */
+    if ((call->u.access.allowed & want) != want &&
+        !(want == R_OK && (call->u.access.allowed & X_OK))) {
+        op_fail(op, EACCES);
+        return;
+    }
+    open_checked(op, call->post.valid ? call : NULL);
+}
+
+static void open_own(struct front *f, fuse_req_t req, struct inode *ino, int flags)
+{
+    struct fuse_file_info fi = {.keep_cache = 1, .noflush = 1};
+    struct file *file;
+    int err = file_make(f, ino, flags, NULL, true, &file);
+
+    if (err) {
+        fuse_reply_err(req, -err);
+        return;
+    }
+    fi.fh = file->index;
+    if (fuse_reply_open(req, &fi) != 0)
+        file_free(f, file);
+}
+
+void front_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    struct front *f = front_of(req);
+    struct inode *ino = inode_by_nodeid(f, nodeid);
+
+    if (!ino) {
+        fuse_reply_err(req, ESTALE);
+        return;
+    }
+    if (unmap_is_helper(f, fuse_req_ctx(req)->pid)) {
+        open_own(f, req, ino, fi->flags);
+        inode_unref(f, ino);
+        return;
+    }
+
+    struct op *op = op_new(f, req, ino);
+
+    inode_unref(f, ino);
+    if (!op)
+        return;
+    op->u[0] = (uint64_t)(unsigned)fi->flags;
+    if (f->config.default_permissions || !op->ino->map) {
+        open_checked(op, NULL);
+        return;
+    }
+    op->call.u.access.want = R_OK | W_OK | X_OK;
+    op_submit(op, REMOTE_ACCESS, access_done);
+}
+
+/* ---- writing back on behalf of a descriptor ---- */
+
+struct file_sync {
+    struct cache_sync sync;
+    struct op *op;
+    struct file *file;
+};
+
+/* The error that this descriptor has not been told of; else that of this attempt. */
+static int file_error(struct file *file, int attempt)
+{
+    int err = mapping_error_check(file->ino->map, &file->rec->error_seen);
+
+    return err ? err : attempt;
+}
+
+static void file_synced(struct cache_sync *s)
+{
+    struct file_sync *w = (struct file_sync *)s;
+    struct op *op = w->op;
+    int err = s->error;
+
+    /* A caller that was killed has not been told: the error waits for its next call. */
+    if (op_claim(op)) {
+        err = file_error(w->file, err);
+        fuse_reply_err(op->req, -err);
+    }
+    op_end(op);
+    free(w);
+}
+
+void file_sync_reply(struct op *op, struct file *file)
+{
+    struct file_sync *w = calloc(1, sizeof *w);
+
+    if (!w) {
+        op_fail(op, ENOMEM);
+        return;
+    }
+    w->op = op;
+    w->file = file;
+    w->sync.m = file->ino->map;
+    w->sync.done = file_synced;
+    if (cache_sync(&w->sync) != -EINPROGRESS)
+        file_synced(&w->sync);
+}
+
+void front_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    struct front *f = front_of(req);
+    struct file *file = file_of(f, fi->fh);
+
+    if (!file || file->own) {
+        fuse_reply_err(req, file ? 0 : EBADF);
+        return;
+    }
+    if (file->ino->locks)
+        lock_release_posix(f, file->ino, fi->lock_owner);
+    if (!file->ino->map || !writes(file->flags)) {
+        int err = file->ino->map ? file_error(file, 0) : 0;
+
+        fuse_reply_err(req, -err);
+        return;
+    }
+
+    struct op *op = op_new(f, req, file->ino);
+
+    if (op)
+        file_sync_reply(op, file);
+}
+
+void front_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
+{
+    struct front *f = front_of(req);
+    struct file *file = file_of(f, fi->fh);
+
+    if (!file) {
+        fuse_reply_err(req, EBADF);
+        return;
+    }
+    if (file->own) {
+        unmap_fsync_arrived(f, req, file);
+        return;
+    }
+
+    struct op *op = op_new(f, req, file->ino);
+
+    if (op)
+        file_sync_reply(op, file);
+}
+
+void front_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    struct front *f = front_of(req);
+    struct file *file = file_of(f, fi->fh);
+
+    if (file) {
+        if (!file->own && file->ino->locks)
+            lock_release_flock(f, file->ino, fi->lock_owner);
+        /* What came from a mapping after the last close() goes out now; who waits for nothing
+         * hears of no error, but the bytes stay. */
+        if (!file->own && file->ino->map && writes(file->flags))
+            mapping_kick(file->ino->map);
+        file_free(f, file);
+    }
+    fuse_reply_err(req, 0);
+}
+
+void front_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t off, int whence,
+                 struct fuse_file_info *fi)
+{
+    struct front *f = front_of(req);
+    struct file *file = file_of(f, fi->fh);
+
+    if (!file || !file->ino->map) {
+        fuse_reply_err(req, EINVAL);
+        return;
+    }
+
+    /* NFSv3 does not tell holes: the file is one extent with a hole at its end (lseek(2)). */
+    uint64_t size = mapping_size(file->ino->map);
+
+    if (off < 0 || (uint64_t)off >= size)
+        fuse_reply_err(req, ENXIO);
+    else if (whence == SEEK_DATA)
+        fuse_reply_lseek(req, off);
+    else if (whence == SEEK_HOLE)
+        fuse_reply_lseek(req, (off_t)size);
+    else
+        fuse_reply_err(req, EINVAL);
+}

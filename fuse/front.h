@@ -256,6 +256,18 @@ void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *time
 /* Fills and replies an entry (adds the lookup count; takes it back if the reply fails). */
 void attr_reply_entry(struct op *op, struct inode *ino);
 void attr_fill_entry(struct front *f, struct inode *ino, struct fuse_entry_param *e);
+/* Accepts what a revalidation found, unconditionally. No lock held. */
+void attr_accept_revalidated(struct front *f, struct inode *ino, const struct attr *attr,
+                             uint64_t sent_ns);
+/* True if a second change of the file now could leave the same token: sampled just now, the token
+ * is no older than the server's granularity. Never true where the clock is not coarse. */
+bool attr_token_racy(struct front *f, const struct token *t);
+/* The server's timestamps are ticks (until its own operations have shown them to be finer). */
+bool attr_clock_coarse(struct front *f);
+/* True if `now` differs from `have` only in a ctime that an own link, rename or unlink moved; asks
+ * once: the mark is taken away. */
+bool attr_only_ctime_ours(struct front *f, struct inode *ino, const struct token *now,
+                          const struct token *have);
 /* GETATTR handler (also used by whoever must ask). */
 void front_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
 

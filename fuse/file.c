@@ -14,6 +14,7 @@
  * Errors: EACCES from ACCESS, ESTALE when the file is gone at the server, those of writing back.
  */
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>

@@ -297,6 +297,8 @@ void unmap_stop(struct front *f);
 int unmap_inode(struct front *f, struct inode *ino, uint64_t off, uint64_t len, bool writers);
 /* From the handlers: is this OPEN/LOOKUP/FSYNC ours? */
 bool unmap_is_helper(struct front *f, pid_t tid);
+/* From the FSYNC handler when file->own: takes the request over. Never waits. */
+void unmap_fsync_arrived(struct front *f, fuse_req_t req, struct file *own);
 
 /* ---- handlers, one for each operation; the table is in session.c ---- */
 extern const struct fuse_lowlevel_ops front_ops;

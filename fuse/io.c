@@ -10,6 +10,7 @@
  * answer makes it drop dirty pages beyond. A mapped page that the kernel writes back is never
  * answered with an error: it would forget it.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>

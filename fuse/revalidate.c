@@ -19,6 +19,7 @@
  * arrival.
  */
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 

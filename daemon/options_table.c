@@ -168,7 +168,7 @@ const struct option_refusal option_refusals[] = {
     {0},
 };
 
-/* dirsync: a server makes directory operations durable before it answers (RFC 1813 section 4.7). */
+/* dirsync: a server makes directory operations durable before it answers (RFC 1813 section 4). */
 const char *const option_ignored[] = {
     "tcp",          "v3",          "nomigration",   "notrunkdiscovery",
     "nosoftreval",  "intr",        "nointr",        "dirsync",

@@ -6,6 +6,7 @@
 #include "daemon/control_client.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,7 @@ int control_connect(dev_t dev, uid_t owner, struct control_client **out)
     int rc = control_socket_path(dev, owner, addr.sun_path);
     if (rc < 0)
         return rc;
+    signal(SIGPIPE, SIG_IGN); /* a daemon that ends is an answer, not the end of us */
     struct control_client *c = calloc(1, sizeof *c);
     if (!c)
         return -ENOMEM;

@@ -26,6 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/control_client.h"
 #include "daemon/log.h"
 #include "daemon/mounts.h"
 #include "daemon/verbs.h"
@@ -55,9 +56,37 @@ static int exit_status_of(int error)
 
 /* ---- checks ------------------------------------------------------------------------------- */
 
-static int check_mountpoint(struct mount_options *o, const char *path)
+/* EXIT_OK: neither our own mount nor the remains of one is there already. */
+static int check_not_mounted(const struct mount_options *o)
 {
     struct mount_list mounts;
+    struct control_client *c;
+    int status = EXIT_OK;
+
+    if (mounts_read(&mounts) < 0)
+        return EXIT_OK;
+    for (size_t i = 0; i < mounts.count && status == EXIT_OK; i++) {
+        const struct mount_entry *e = &mounts.entries[i];
+        if (!e->is_ours || strcmp(e->mountpoint, o->mountpoint) != 0)
+            continue;
+        int rc = control_connect(e->dev, e->owner, &c);
+        if (rc == 0)
+            control_disconnect(c);
+        if (rc == -ECONNREFUSED)
+            status = verb_fail(EXIT_FAILED,
+                               "%s: a mount whose daemon is gone is still there; "
+                               "`nfscached umount %s` removes it",
+                               o->mountpoint, o->mountpoint);
+        else if (strcmp(e->source, o->fsname ? o->fsname : o->source) == 0)
+            status =
+                verb_fail(EXIT_FAILED, "%s is already mounted on %s", o->source, o->mountpoint);
+    }
+    mounts_free(&mounts);
+    return status;
+}
+
+static int check_mountpoint(struct mount_options *o, const char *path)
+{
     struct stat st;
 
     o->mountpoint = realpath(path, NULL);
@@ -67,19 +96,9 @@ static int check_mountpoint(struct mount_options *o, const char *path)
                          path, path);
     if (!o->mountpoint)
         return verb_fail(EXIT_FAILED, "mountpoint %s: %s", path, strerror(errno));
-    if (mounts_read(&mounts) == 0) {
-        for (size_t i = 0; i < mounts.count; i++) {
-            const struct mount_entry *e = &mounts.entries[i];
-            if (e->is_ours && strcmp(e->mountpoint, o->mountpoint) == 0 &&
-                strcmp(e->source, o->fsname ? o->fsname : o->source) == 0) {
-                int status =
-                    verb_fail(EXIT_FAILED, "%s is already mounted on %s", o->source, o->mountpoint);
-                mounts_free(&mounts);
-                return status;
-            }
-        }
-        mounts_free(&mounts);
-    }
+    int status = check_not_mounted(o);
+    if (status != EXIT_OK)
+        return status;
     if (stat(o->mountpoint, &st) < 0)
         return verb_fail(EXIT_FAILED, "mountpoint %s: %s", path, strerror(errno));
     if (!S_ISDIR(st.st_mode))
@@ -93,16 +112,36 @@ static int check_mountpoint(struct mount_options *o, const char *path)
     return EXIT_OK;
 }
 
+static bool in_path(const char *program)
+{
+    const char *at = getenv("PATH");
+    char name[PATH_MAX];
+
+    for (at = at ? at : "/usr/bin:/bin"; *at;) {
+        int n = (int)strcspn(at, ":");
+        snprintf(name, sizeof name, "%.*s/%s", n, at, program);
+        if (access(name, X_OK) == 0)
+            return true;
+        at += n;
+        at += *at == ':';
+    }
+    return false;
+}
+
+/* fusermount3 is setuid root, but opens /dev/fuse with the rights of its caller. */
 static int check_fuse(void)
 {
-    if (access("/dev/fuse", R_OK | W_OK) == 0)
-        return EXIT_OK;
-    if (errno == ENOENT)
+    if (access("/dev/fuse", F_OK) < 0)
         return verb_fail(
             EXIT_FAILED,
             "/dev/fuse is missing: load the module (`modprobe fuse`), or give the "
             "container the device (docker run --device /dev/fuse --cap-add SYS_ADMIN)");
-    return verb_fail(EXIT_USAGE, "/dev/fuse: %s", strerror(errno));
+    if (access("/dev/fuse", R_OK | W_OK) < 0)
+        return verb_fail(EXIT_USAGE, "/dev/fuse: %s (its mode is usually 0666)", strerror(errno));
+    if (geteuid() != 0 && !in_path("fusermount3"))
+        return verb_fail(EXIT_FAILED, "fusermount3 is not in the PATH: it is what lets an ordinary "
+                                      "user mount (Debian: apt install fuse3)");
+    return EXIT_OK;
 }
 
 /* ---- the two processes -------------------------------------------------------------------- */

@@ -56,6 +56,7 @@ struct process {
     unsigned nloops, nstarted;
     struct mount_state state; /* front, remote */
     struct control *control;
+    bool left; /* unmounted by us: what is mounted there now may be somebody else's */
     int signal_fd, end_fd;
 };
 
@@ -322,6 +323,8 @@ static uint64_t dirty_bytes(const struct process *p)
 /* SIGTERM: what is dirty goes out first, so that a lazy unmount leaves as little as can be. */
 static void leave(struct process *p)
 {
+    if (p->left)
+        return;
     log_msg(LOG_NOTICE, "%s: asked to end: writing back %llu bytes", p->o->mountpoint,
             (unsigned long long)dirty_bytes(p));
     front_flush_all(p->state.front);
@@ -331,6 +334,7 @@ static void leave(struct process *p)
                 p->o->mountpoint);
         rc = mounts_detach(p->o->mountpoint, true);
     }
+    p->left = rc == 0;
     /* -EINVAL: nothing is mounted there any more. */
     if (rc < 0 && rc != -EINVAL)
         log_msg(LOG_ERR, "%s: cannot unmount: %s", p->o->mountpoint, strerror(-rc));

@@ -117,8 +117,8 @@ bool options_parse(struct mount_options *o, const char *text, char err[OPTIONS_E
 /* `ram_bytes`: what cache_size=N% and its default are a part of; 0 asks sysconf(3). */
 bool options_finish(struct mount_options *o, uint64_t ram_bytes, char err[OPTIONS_ERROR_MAX]);
 
-/* The generic ones for the kernel (nosuid, nodev, ..., context=...), as libfuse takes them after -o;
- * ro, allow_other, fsname and the like are fields of struct front_config. Caller frees. */
+/* The generic ones for the kernel (nosuid, nodev, ..., context=...), as libfuse takes them after
+ * -o; ro, allow_other, fsname and the like are fields of struct front_config. Caller frees. */
 char *options_fuse_string(const struct mount_options *o);
 /* The options in force as one line in the words of nfs(5), for `status`. Caller frees. */
 char *options_to_string(const struct mount_options *o);

@@ -194,6 +194,9 @@ test_write_errors() {
         errors_of EDQUOT WRITE,COMMIT:error=DQUOT && errors_of EACCES WRITE,COMMIT:error=ACCES
 }
 
+# shellcheck source=tests/mount/apps.sh
+. "$here/apps.sh"
+
 # ---- leaving ---------------------------------------------------------------------------------------
 
 # What was written and never synced is at the server after umount.

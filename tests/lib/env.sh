@@ -138,7 +138,7 @@ NFS_KRB5 { Active_krb5 = false; }
 NFSv4 { RecoveryBackend = fs; RecoveryRoot = $T/recovery; Graceless = true; }
 EXPORT {
     Export_Id = 77; Path = $EXPORT; Pseudo = /export; Protocols = 3; Transports = TCP;
-    Access_Type = RW; Squash = None; SecType = sys; MaxRead = 1048576; MaxWrite = 1048576;
+    Access_Type = RW; Squash = ${GANESHA_SQUASH:-None}; SecType = sys; MaxRead = 1048576; MaxWrite = 1048576;
     # Files are also changed behind its back, in the directory.
     Attr_Expiration_Time = 0;
     FSAL { Name = VFS; }

@@ -97,12 +97,16 @@ test_mmap_under_reclaim() {
 
 # ---- randomised operations ------------------------------------------------------------------------
 
+# The daemon's cache is emptied by making the file look changed at the server.
 fsx() {
     timeout -k 5 900 "$bin/fsx" --save "$T/fsx.ops" --verify-path "$EXPORT" \
-        --revalidate-cmd "'$NFSCACHED' revalidate \"\$FSX_FILE\" >/dev/null" "$@" "$T/a"
+        --revalidate-cmd "'$NFSCACHED' revalidate \"\$FSX_FILE\" >/dev/null" \
+        --drop-cmd "touch -c \"$EXPORT/\${FSX_FILE##*/}\" && '$NFSCACHED' revalidate \"\$FSX_FILE\" >/dev/null" \
+        "$@" "$T/a"
 }
 
-test_fsx() {
+test_# The daemon's cache is emptied by making the file look changed at the server.
+fsx() {
     server_start && mount_start a && fsx --ops "$(by_length 5000 100000 1000000)"
 }
 
@@ -208,6 +212,84 @@ test_umount_writes() {
     cat "$T/data" >&8
     exec 8>&-
     mount_stop a && cmp "$T/data" "$EXPORT/file"
+}
+
+# With the server away umount keeps what is dirty and says so; with the server back it goes out.
+test_umount_keeps_dirty_data() {
+    server_start && mount_start a timeo=10,retrans=1 || return
+    echo before >"$T/a/f" || return
+    exec 8>"$T/a/f"
+    server_kill9
+    echo "kept for the server" >&8
+    if timeout 60 "$NFSCACHED" umount "$T/a"; then
+        echo "umount succeeded with the server away and a file open"
+        exec 8>&-
+        return 1
+    fi
+    mounted "$T/a" || {
+        echo "umount failed and yet nothing is mounted"
+        exec 8>&-
+        return 1
+    }
+    server_start || return
+    exec 8>&-
+    mount_stop a && [ "$(cat "$EXPORT/f")" = "kept for the server" ]
+}
+
+# soft: calls fail in the end, and the mount recovers with the server.
+test_soft_gives_up() {
+    local begun=$SECONDS
+    server_start && mount_start a soft,timeo=10,retrans=2 || return
+    head -c 100000 /dev/urandom >"$EXPORT/f"
+    server_kill9
+    if timeout 60 cat "$T/a/f" >/dev/null; then
+        echo "read a file that was never fetched, with the server away"
+        return 1
+    fi
+    [ $((SECONDS - begun)) -lt 45 ] || {
+        echo "took $((SECONDS - begun)) s to give up"
+        return 1
+    }
+    server_start && timeout 60 cmp "$T/a/f" "$EXPORT/f"
+}
+
+# Each caller has its own rights at the server, root none; up to 16 groups count.
+test_callers_credentials() {
+    local as=(setpriv --reuid 4242 --regid 4242 --groups 5001,5002,5003,5004,5005,5006,5007,5008,5009,5010,5011,5012,5013,5014,5015,5016)
+    local stranger=(setpriv --reuid 4343 --regid 4343 --clear-groups)
+    [ "$SERVER" = ganesha ] || {
+        echo "SKIP: needs a server that squashes root"
+        return 77
+    }
+    have_python || return 77
+    GANESHA_SQUASH=Root_Squash
+    server_start && mount_start a
+    local rc=$?
+    unset GANESHA_SQUASH
+    [ $rc = 0 ] || return $rc
+    mkdir -m 750 "$EXPORT/group" && echo shared >"$EXPORT/group/f" && chgrp -R 5016 "$EXPORT/group" || return
+    "${as[@]}" mkdir -m 700 "$T/a/own" && "${as[@]}" sh -c "umask 077; echo private >'$T/a/own/f'" || return
+    [ "$(stat -c %u:%a "$EXPORT/own/f")" = 4242:600 ] && [ "$(cat "$EXPORT/own/f")" = private ] || return
+    # A mapped store comes to the daemon without its caller: it is written as the one who opened.
+    "${as[@]}" python3 -c "
+import mmap, os
+f = os.open('$T/a/own/f', os.O_RDWR)
+m = mmap.mmap(f, 7)
+m[0:4] = b'PRIV'
+m.flush()
+os.close(f)" || return
+    [ "$(cat "$EXPORT/own/f")" = PRIVate ] || return
+    [ "$("${as[@]}" cat "$T/a/group/f")" = shared ] || return
+    ! "${stranger[@]}" cat "$T/a/own/f" || return
+    ! "${stranger[@]}" ls "$T/a/group" || return
+    ! "${stranger[@]}" sh -c "echo x >>'$T/a/own/f'" || return
+    [ "$("${as[@]}" cat "$T/a/own/f")" = PRIVate ]
+}
+
+have_python() {
+    command -v python3 >/dev/null && return 0
+    echo "SKIP: needs the package python3"
+    return 1
 }
 
 # A process that waits for a dead server can be killed, and the mount serves on afterwards.

@@ -105,8 +105,7 @@ fsx() {
         "$@" "$T/a"
 }
 
-test_# The daemon's cache is emptied by making the file look changed at the server.
-fsx() {
+test_fsx() {
     server_start && mount_start a && fsx --ops "$(by_length 5000 100000 1000000)"
 }
 
@@ -255,7 +254,9 @@ test_soft_gives_up() {
 
 # Each caller has its own rights at the server, root none; up to 16 groups count.
 test_callers_credentials() {
-    local as=(setpriv --reuid 4242 --regid 4242 --groups 5001,5002,5003,5004,5005,5006,5007,5008,5009,5010,5011,5012,5013,5014,5015,5016)
+    local groups as
+    groups=$(seq -s , 5001 5016)
+    as=(setpriv --reuid 4242 --regid 4242 --groups "$groups")
     local stranger=(setpriv --reuid 4343 --regid 4343 --clear-groups)
     [ "$SERVER" = ganesha ] || {
         echo "SKIP: needs a server that squashes root"

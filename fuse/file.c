@@ -334,7 +334,7 @@ static void file_synced(struct cache_sync *s)
     free(w);
 }
 
-void file_sync_reply(struct op *op, struct file *file)
+static void file_sync_reply(struct op *op, struct file *file)
 {
     struct file_sync *w = calloc(1, sizeof *w);
 

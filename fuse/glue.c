@@ -22,11 +22,14 @@ struct glue_call {
     };
 };
 
+static const struct cred nobody_special; /* uid 0 */
+
 static struct inode *host_of(struct mapping *m)
 {
     return mapping_host(m);
 }
 
+/* `cred` 0: none in particular; GETATTR needs no permission (RFC 1813 3.3.1). */
 static struct glue_call *call_new(struct front *f, struct mapping *m, uint16_t cred,
                                   enum remote_op op, void (*done)(struct remote_call *))
 {
@@ -36,7 +39,7 @@ static struct glue_call *call_new(struct front *f, struct mapping *m, uint16_t c
         abort(); /* the cache has no way to be told; its own records are sized in advance */
     g->front = f;
     g->call.op = op;
-    g->call.cred = credtab_get(f->creds, cred);
+    g->call.cred = cred ? credtab_get(f->creds, cred) : &nobody_special;
     g->call.fh = host_of(m)->rec->fh;
     g->call.done = done;
     g->call.arg = g;
@@ -160,11 +163,9 @@ static void asked(struct remote_call *call)
 
 static void glue_getattr(void *ctx, struct cache_getattr *a)
 {
-    static const struct cred root;
     struct glue_call *g = call_new(ctx, a->m, 0, REMOTE_GETATTR, asked);
 
     g->getattr = a;
-    g->call.cred = &root; /* GETATTR needs no permission (RFC 1813 3.3.1) */
     submit(g);
 }
 

@@ -139,11 +139,13 @@ bool serve_put_wcc(XDR *out, const struct server *srv, const struct wcc *wcc)
 
 int serve_stat_shown(struct server *srv, const nfs_fh3 *fh, int fd, struct stat *st)
 {
-    struct inode *inode = serve_inode_find(&srv->inodes, fh);
-    int rc;
+    struct inode *inode;
+    int rc = serve_inode_stat(NULL, fd, st);
 
-    if (!inode)
-        return serve_inode_stat(NULL, fd, st);
+    /* Directories have nothing uncommitted, and the caller may hold the locks of some: taking
+     * another one would close a circle. */
+    if (rc != 0 || !S_ISREG(st->st_mode) || !(inode = serve_inode_find(&srv->inodes, fh)))
+        return rc;
     serve_inode_lock(inode);
     rc = serve_inode_stat(inode, fd, st);
     serve_inode_unlock(inode);

@@ -25,7 +25,7 @@ uint32_t serve_name_copy(const filename3 *name, char out[256]);
 bool serve_put_post_op(XDR *out, const struct server *srv, const struct stat *attributes);
 bool serve_put_wcc(XDR *out, const struct server *srv, const struct wcc *wcc);
 
-/* stat as shown to clients; no inode lock held. */
+/* stat as shown to clients. No file's lock held; directories' may be. */
 int serve_stat_shown(struct server *srv, const nfs_fh3 *fh, int fd, struct stat *st);
 
 /*

@@ -50,6 +50,11 @@ static uint32_t dirop_open(struct dirop *op, struct call *call, const diropargs3
     op->fd = export_open_fh(srv->exp, &op->fh, O_PATH);
     if (op->fd < 0)
         return serve_status_of(op->fd);
+    /* Before anything is locked: only directories may be locked first (inode.h). */
+    if (fstat(op->fd, &op->wcc.before) != 0)
+        return serve_status_of(-errno);
+    if (!S_ISDIR(op->wcc.before.st_mode))
+        return NFS3ERR_NOTDIR;
     op->inode = serve_inode_get(&srv->inodes, &op->fh);
     if (!op->inode)
         return NFS3ERR_JUKEBOX;
@@ -63,8 +68,6 @@ static uint32_t dirop_before(struct dirop *op)
     int rc = serve_inode_stat(op->inode, op->fd, &op->wcc.before);
 
     op->wcc.has_before = rc == 0;
-    if (rc == 0 && !S_ISDIR(op->wcc.before.st_mode))
-        return NFS3ERR_NOTDIR;
     return serve_status_of(rc);
 }
 
@@ -404,7 +407,7 @@ uint32_t proc_mknod(struct call *call, XDR *in, XDR *out)
 static void object_unlinked(struct server *srv, const struct object *object)
 {
     export_forget(srv->exp, &object->fh);
-    if (S_ISDIR(object->st.st_mode) || object->st.st_nlink <= 1)
+    if (S_ISREG(object->st.st_mode) && object->st.st_nlink <= 1)
         itable_forget(&srv->inodes, &object->fh);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -235,6 +236,17 @@ static void attributes_before_are_those_seen_last(void **state)
     fixture_stop(&f);
 }
 
+/* Until the clock of file systems with coarse timestamps has moved on. */
+static void wait_for_tick(void)
+{
+    struct timespec before, now;
+
+    clock_gettime(CLOCK_REALTIME_COARSE, &before);
+    do
+        clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    while (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec);
+}
+
 static void edits_in_the_directory_are_seen_at_once(void **state)
 {
     struct fixture f;
@@ -247,6 +259,7 @@ static void edits_in_the_directory_are_seen_at_once(void **state)
     /* also on top of a file that was written UNSTABLE, before and after its COMMIT */
     assert_int_equal(raw_write(&f.raw, &fh, 0, "F", 1, 0, NULL), E_OK);
     assert_int_equal(raw_getattr(&f.raw, &fh, &a), E_OK);
+    wait_for_tick();
     int fd = open(fixture_path(&f, "a"), O_WRONLY);
     assert_int_equal(pwrite(fd, "xyz", 3, 5), 3);
     close(fd);
@@ -255,6 +268,7 @@ static void edits_in_the_directory_are_seen_at_once(void **state)
     assert_true(b.ctime > a.ctime && b.mtime > a.mtime);
     expect_content(&f, &fh, 0, "Firstxyz", 8);
     assert_int_equal(raw_commit(&f.raw, &fh, NULL), E_OK);
+    wait_for_tick();
     fixture_put(&f, "a", "after");
     assert_int_equal(raw_getattr(&f.raw, &fh, &a), E_OK);
     assert_true(a.ctime > b.ctime);
@@ -534,6 +548,7 @@ static void directory_changes_carry_attributes_of_the_directory(void **state)
 
     fixture_start(&f, NULL);
     assert_int_equal(raw_getattr(&f.raw, &f.root, &root), E_OK);
+    wait_for_tick();
     assert_int_equal(raw_create(&f.raw, &f.root, "a", &fh), E_OK);
     x_get_post(&f.raw.reply, &after);
     assert_true(after.present);
@@ -542,6 +557,7 @@ static void directory_changes_carry_attributes_of_the_directory(void **state)
     assert_int_equal(before.ctime, root.ctime);
     assert_true(after.ctime > before.ctime);
     root = after;
+    wait_for_tick();
     assert_int_equal(raw_remove(&f.raw, &f.root, "a"), E_OK);
     x_get_wcc(&f.raw.reply, &before, &after);
     assert_int_equal(before.ctime, root.ctime);
@@ -601,6 +617,32 @@ static void rename_link_and_the_rest_work(void **state)
     assert_int_equal(raw_nfs(&f.raw, P_FSINFO, &args), E_OK);
     x_get_post(&f.raw.reply, &a);
     assert_int_equal(x_get32(&f.raw.reply), 1 << 20);
+    x_free(&args);
+    fixture_stop(&f);
+}
+
+/* Calls in which one directory has two parts: as parent and as object, or as both parents. */
+static void calls_that_name_a_directory_twice_are_answered(void **state)
+{
+    struct fixture f;
+    struct xbuf args = {0};
+    struct fh dir, fh;
+
+    fixture_start(&f, NULL);
+    assert_int_equal(raw_mkdir(&f.raw, &f.root, "dir", &dir), E_OK);
+    fh = file_with(&f, "a");
+    x_fh(&args, &f.root), x_name(&args, "dir"), x_fh(&args, &dir), x_name(&args, "x");
+    assert_int_equal(raw_nfs(&f.raw, P_RENAME, &args), E_INVAL);
+    x_reset(&args);
+    x_fh(&args, &dir), x_fh(&args, &dir), x_name(&args, "self");
+    assert_int_not_equal(raw_nfs(&f.raw, P_LINK, &args), E_OK);
+    x_reset(&args);
+    x_fh(&args, &fh), x_name(&args, "a"), x_fh(&args, &f.root), x_name(&args, "x");
+    assert_int_equal(raw_nfs(&f.raw, P_RENAME, &args), E_NOTDIR);
+    x_reset(&args);
+    x_fh(&args, &f.root), x_name(&args, "a"), x_fh(&args, &f.root), x_name(&args, "b");
+    assert_int_equal(raw_nfs(&f.raw, P_RENAME, &args), E_OK);
+    assert_int_equal(raw_lookup(&f.raw, &f.root, ".", &fh), E_OK);
     x_free(&args);
     fixture_stop(&f);
 }
@@ -795,6 +837,7 @@ int main(void)
         cmocka_unit_test(handles_of_an_unprivileged_server_survive_a_restart),
         cmocka_unit_test(directory_changes_carry_attributes_of_the_directory),
         cmocka_unit_test(rename_link_and_the_rest_work),
+        cmocka_unit_test(calls_that_name_a_directory_twice_are_answered),
         cmocka_unit_test(directories_are_listed_completely),
         cmocka_unit_test(callers_have_their_own_permissions),
         cmocka_unit_test(read_only_refuses_changes),

@@ -163,6 +163,7 @@ static const char *choose_phase(struct conn *c)
         return NULL;
     rx->call = call;
     if (front < 0) {
+        nfs3_log(c->r, LOG_WARNING, "%s sent a malformed reply to READ", c->r->server);
         c->result.malformed = true;
         c->result.error = -EIO;
         rx->phase = RX_SKIP;

@@ -54,7 +54,13 @@ test_oracles_can_fail() {
         broken "--lose 200" 1 "$bin/fsx" --ops 20000 --shrink-s 1 --save "$T/x" --verify-path "$EXPORT" "$b" &&
         broken "--size 7" 1 "$bin/fsx" --ops 20000 --shrink-s 1 --save "$T/x" --verify-path "$EXPORT" "$b" &&
         broken "--tear 200" 1 "$bin/fsx" --ops 20000 --shrink-s 1 --save "$T/x" --verify-path "$EXPORT" "$b" &&
-        broken "--stale" 1 "$bin/fsx" --ops 20000 --shrink-s 1 --save "$T/x" --verify-path "$EXPORT" "$b"
+        broken "--stale" 1 "$bin/fsx" --ops 20000 --shrink-s 1 --save "$T/x" --verify-path "$EXPORT" "$b" &&
+        broken "--lose 100" 1 "$bin/workload" --seconds 2 --server-path "$EXPORT" "$b" &&
+        broken "--stale" 1 "$bin/cto" --other "$EXPORT" same_size_rewrite "$b" &&
+        broken "--lose 50" 1 "$bin/cto" --other "$EXPORT" appended_in_turn "$b" &&
+        broken "" 1 "$bin/cto" --other "$EXPORT" mapped_bytes_of_one_page "$b" &&
+        broken "--size 3" 1 "$bin/posix_basic" truncation "$b" &&
+        broken "--eio" 1 "$bin/errors" --set true --clear true --errno ENOSPC --patience 1 --server-path "$EXPORT" "$b"
 }
 
 # The foreign client through libnfs, with nothing but the server in between.

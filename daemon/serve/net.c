@@ -200,11 +200,17 @@ static void accept_some(struct server *srv)
 
 void serve_net_disconnect_all(struct server *srv)
 {
+    pthread_mutex_lock(&srv->lock);
+    uint32_t last = srv->generation;
+    pthread_mutex_unlock(&srv->lock);
     for (unsigned i = 0; i < SERVE_MAX_CONNS; i++) {
         pthread_mutex_lock(&srv->lock);
         struct conn *conn = srv->conns[i];
-        if (conn)
+        /* Not those that came meanwhile: a client that is quick to connect again may stay. */
+        if (conn && (int32_t)(conn->generation - last) <= 0)
             serve_conn_ref(conn);
+        else
+            conn = NULL;
         pthread_mutex_unlock(&srv->lock);
         if (conn) {
             serve_conn_kill(conn);

@@ -199,8 +199,11 @@ void raw_close(struct raw *raw)
 
 void raw_reconnect(struct raw *raw)
 {
+    struct linger reset = {.l_onoff = 1};
     uint16_t own = raw->own_port;
 
+    /* Leave no TIME_WAIT behind: the same pair of addresses is wanted again at once. */
+    setsockopt(raw->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     close(raw->fd);
     raw_open(raw, raw->server_port, own);
 }

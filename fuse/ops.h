@@ -85,6 +85,8 @@ void silly_done(struct front *f, struct silly *s, bool ok);
 void silly_remove(struct front *f, struct inode *ino);
 /* Is `name` in `dir` the silly name of the inode? */
 bool silly_is(struct inode *ino, struct inode *dir, const char *name);
+/* Does the directory hold any silly name of ours? */
+bool silly_in(struct front *f, struct inode *dir);
 
 /* The last local descriptor of a silly-renamed file was closed: removes it at the server. Called
  * when ino->opens became 0; no lock held. */

@@ -208,6 +208,17 @@ void silly_remove(struct front *f, struct inode *ino)
     silly_submit(s);
 }
 
+bool silly_in(struct front *f, struct inode *dir)
+{
+    pthread_mutex_lock(&f->op_lock);
+    struct silly *s = f->silly;
+
+    while (s && s->dir != dir)
+        s = s->next;
+    pthread_mutex_unlock(&f->op_lock);
+    return s != NULL;
+}
+
 static void silly_remove_one(struct front *f, struct inode *ino, void *arg)
 {
     (void)arg;

@@ -41,6 +41,45 @@ static void dir_doubtful(struct inode *dir, int error)
         attr_expire(dir);
 }
 
+/* ---- rmdir --------------------------------------------------------------------------------- */
+
+/* The silly name of a file that was closed just now is on its way out of the directory: the kernel
+ * does not wait for RELEASE. So NOTEMPTY is believed only when it stays. */
+#define RMDIR_TRIES 6
+#define RMDIR_NS    1000000ull
+
+struct rmdir_again {
+    struct loop_timer timer;
+    struct op *op;
+};
+
+static void removed(struct remote_call *call);
+
+static void rmdir_again(struct loop_timer *timer)
+{
+    struct rmdir_again *again = (struct rmdir_again *)timer;
+    struct op *op = again->op;
+
+    free(again);
+    op_reset_call(op);
+    op->call.name = op->name;
+    op_submit(op, REMOTE_RMDIR, removed);
+}
+
+static bool rmdir_later(struct op *op)
+{
+    if (!op->ino2 || op->u[0] == RMDIR_TRIES || !silly_in(op->front, op->ino2) || !loop_current())
+        return false;
+    struct rmdir_again *again = calloc(1, sizeof(*again));
+
+    if (!again)
+        return false;
+    again->op = op;
+    again->timer.fn = rmdir_again;
+    loop_timer_set(loop_current(), &again->timer, RMDIR_NS << op->u[0]++);
+    return true;
+}
+
 /* ---- unlink ------------------------------------------------------------------------------- */
 
 static void removed(struct remote_call *call)
@@ -48,6 +87,8 @@ static void removed(struct remote_call *call)
     struct op *op = op_of(call);
     struct front *f = op->front;
 
+    if (call->error == -ENOTEMPTY && call->op == REMOTE_RMDIR && rmdir_later(op))
+        return;
     if (call->error) {
         dir_doubtful(op->ino, call->error);
         op_fail(op, -call->error);

@@ -43,7 +43,6 @@ void mapping_free(struct mapping *m)
 {
     struct cache *c = m->c;
     uint64_t i = 0;
-    Word_t rc;
 
     assert(m->magic == MAPPING_MAGIC);
     pthread_mutex_lock(&c->wait_lock);
@@ -60,11 +59,10 @@ void mapping_free(struct mapping *m)
     assert(!m->holds && !m->fetches && !m->readers && !m->writes_inflight);
     for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++)
         mapping_remove(m, p);
-    JLFA(rc, m->pages);
-    J1FA(rc, m->dirty);
-    J1FA(rc, m->unstable);
-    J1FA(rc, m->twins);
-    (void)rc;
+    JudyLFreeArray(&m->pages, PJE0);
+    Judy1FreeArray(&m->dirty, PJE0);
+    Judy1FreeArray(&m->unstable, PJE0);
+    Judy1FreeArray(&m->twins, PJE0);
     c->mapping_of[m->inode] = NULL;
     mapping_unlock(m);
     pthread_mutex_destroy(&m->lock);

@@ -148,6 +148,14 @@ static void finish(struct reval_job *job, int error)
         job_free(job);
 }
 
+/* The kernel's copy of the attributes goes; OPEN has none in its reply, so the new size would show
+ * only after the old one's timeout. Offset -1 touches no page, so this waits for nothing
+ * (fuse_reverse_inval_inode). */
+static void forget_attr(struct front *f, struct inode *ino)
+{
+    fuse_lowlevel_notify_inval_inode(f->session, ino->nodeid, -1, 0);
+}
+
 static void revalidate_pages(struct reval_job *job)
 {
     struct inode *ino = job->ino;
@@ -160,6 +168,7 @@ static void revalidate_pages(struct reval_job *job)
         if (job->proves)
             ino->proven = token_of(&job->attr);
         pthread_mutex_unlock(&ino->lock);
+        forget_attr(job->front, ino);
     }
     finish(job, err);
 }
@@ -207,7 +216,14 @@ static void judge(struct reval_job *job, const struct remote_call *call)
         ino->proven = now;
         pthread_mutex_unlock(&ino->lock);
     }
+    pthread_mutex_lock(&ino->lock);
+
+    struct token told = token_of(&ino->rec->attr);
+
+    pthread_mutex_unlock(&ino->lock);
     attr_accept(f, ino, &call->post, call);
+    if (!token_equal(&told, &now))
+        forget_attr(f, ino);
     finish(job, 0);
 }
 

@@ -530,8 +530,8 @@ static void an_answer_to_half_a_write_is_not_believed(void **state)
     }
     assert_int_equal(STAT(garbled), 1);
     assert_int_equal(fake.accepted, 2);
-    fake.early = NULL;
     end();
+    fake.early = NULL;
     free(data);
 }
 

@@ -2,6 +2,7 @@
 /* The embedded server: data, attributes, names, handles, permissions. One test, one behaviour. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -233,6 +234,68 @@ static void attributes_before_are_those_seen_last(void **state)
     struct attrs now;
     assert_int_equal(raw_getattr(&f.raw, &fh, &now), E_OK);
     assert_memory_equal(&now.ctime, &last.ctime, sizeof(now.ctime));
+    fixture_stop(&f);
+}
+
+/* Concurrent writers of one file: "before" and "after" of all calls make one chain without a gap,
+ * which is what lets a client tell its own changes from others'. */
+enum { WRITERS = 4, WRITES = 300 };
+
+struct writer {
+    pthread_t thread;
+    struct fixture *f;
+    struct fh fh;
+    uint64_t before[WRITES], after[WRITES];
+};
+
+static void *write_many(void *arg)
+{
+    struct writer *writer = arg;
+    struct raw raw = {0};
+    struct write_result w;
+
+    raw_open(&raw, server_port(writer->f->srv), 0);
+    for (int i = 0; i < WRITES; i++) {
+        if (raw_write(&raw, &writer->fh, (uint64_t)i * 7, "1234567", 7, 0, &w) != E_OK)
+            abort();
+        writer->before[i] = w.before.ctime;
+        writer->after[i] = w.after.ctime;
+    }
+    raw_close(&raw);
+    return NULL;
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static void concurrent_changes_make_one_chain(void **state)
+{
+    static struct writer writers[WRITERS];
+    static uint64_t before[WRITERS * WRITES], after[WRITERS * WRITES];
+    struct fixture f;
+
+    fixture_start(&f, &(struct server_options){.threads = 8});
+    struct fh fh = file_with(&f, "a");
+    for (int i = 0; i < WRITERS; i++) {
+        writers[i].f = &f;
+        writers[i].fh = fh;
+        pthread_create(&writers[i].thread, NULL, write_many, &writers[i]);
+    }
+    for (int i = 0; i < WRITERS; i++) {
+        pthread_join(writers[i].thread, NULL);
+        memcpy(before + i * WRITES, writers[i].before, sizeof(writers[i].before));
+        memcpy(after + i * WRITES, writers[i].after, sizeof(writers[i].after));
+    }
+    qsort(before, WRITERS * WRITES, sizeof(before[0]), compare_u64);
+    qsort(after, WRITERS * WRITES, sizeof(after[0]), compare_u64);
+    for (int i = 0; i + 1 < WRITERS * WRITES; i++) {
+        assert_true(after[i] < after[i + 1]);
+        assert_int_equal(after[i], before[i + 1]);
+    }
     fixture_stop(&f);
 }
 
@@ -825,6 +888,7 @@ int main(void)
         cmocka_unit_test(write_through_is_seen_in_the_directory_at_once),
         cmocka_unit_test(above_the_limit_the_oldest_is_committed_early),
         cmocka_unit_test(attributes_before_are_those_seen_last),
+        cmocka_unit_test(concurrent_changes_make_one_chain),
         cmocka_unit_test(edits_in_the_directory_are_seen_at_once),
         cmocka_unit_test(setattr_sets_every_field),
         cmocka_unit_test(setattr_guard_refuses_a_changed_file),

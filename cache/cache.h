@@ -105,7 +105,7 @@ void cache_commit_done(struct cache_commit *c);
 
 struct cache_kernel_ops {
     /* Pushes out what the kernel holds dirty of [off, off+len) (len 0: to the end), then drops its
-     * copies and zaps its mappings. `writers`: a descriptor is, or was since the last unmap, open
+     * copies and zaps its mappings. `writers`: a descriptor is open
      * for writing, so that completed write(2)s must be waited for (DESIGN: unmap under FSYNC).
      * Blocking; helper threads only; no lock held. Every copy handed out before the call began is
      * gone when it returns. 0 or negative errno (-ENOTCONN: the mount is gone). */

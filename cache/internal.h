@@ -85,11 +85,11 @@ struct mapping {
     bool acked_noted;   /* ... while one is under way */
 
     /* the kernel's copies */
-    uint32_t unmap_seq; /* unmaps begun */
-    uint32_t unmapped;  /* copies given before this count are gone */
-    uint32_t writers;
-    uint64_t writer_adds;   /* ever */
-    bool had_writer;        /* ... since the last complete unmap */
+    uint32_t unmap_seq;    /* unmaps begun */
+    uint32_t unmapped;     /* copies given before this count are gone */
+    uint32_t writers;      /* descriptors open for writing */
+    uint32_t plain_unmaps; /* under way, begun while there was no writer */
+    pthread_cond_t plain_done;
     bool untracked;         /* the kernel may hold copies for which no twin was kept */
     uint32_t untracked_seq; /* unmap_seq when that was last so */
 
@@ -264,9 +264,11 @@ static inline bool page_mapped(const struct mapping *m, const struct page *p)
 {
     return (p->flags & PG_MAPPED) && (int32_t)(p->kseq - m->unmapped) >= 0;
 }
+/* Twins have to be kept: somebody may store. Once the last descriptor open for writing is released
+ * nothing is dirty in the kernel, and no write(2) is under way (fuse_vma_close, fuse_flush). */
 static inline bool mapping_tracks(const struct mapping *m)
 {
-    return m->writers || m->had_writer;
+    return m->writers != 0;
 }
 /* The kernel is being given this page's frame. */
 void page_given(struct mapping *m, struct page *p);

@@ -28,6 +28,7 @@ struct mapping *mapping_new(struct cache *c, uint32_t inode, void *host, uint64_
     atomic_init(&m->size, size);
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->reval_lock, NULL);
+    pthread_cond_init(&m->plain_done, NULL);
     pthread_mutex_lock(&c->wait_lock);
     m->all_next = c->mappings;
     if (c->mappings)
@@ -67,6 +68,7 @@ void mapping_free(struct mapping *m)
     mapping_unlock(m);
     pthread_mutex_destroy(&m->lock);
     pthread_mutex_destroy(&m->reval_lock);
+    pthread_cond_destroy(&m->plain_done);
     m->magic = ~MAPPING_MAGIC;
     free(m);
 }
@@ -395,10 +397,8 @@ bool mapping_writer_add(struct mapping *m)
 {
     mapping_lock(m);
     m->writers++;
-    m->writer_adds++;
-    m->had_writer = true;
 
-    bool unmap = m->untracked;
+    bool unmap = m->untracked || m->plain_unmaps;
 
     mapping_unlock(m);
     return unmap;

@@ -62,27 +62,33 @@ int mapping_unmap(struct mapping *m, uint64_t off, uint64_t len)
     mapping_lock(m);
 
     uint32_t seq = ++m->unmap_seq;
-    bool writers = mapping_tracks(m), none = !m->writers;
-    uint64_t adds = m->writer_adds;
+    bool writers = mapping_tracks(m);
 
+    if (!writers)
+        m->plain_unmaps++;
     mapping_unlock(m);
 
     int err = c->kernel->unmap(c->ctx, m, off, len, writers);
 
-    if (err)
-        return err;
     mapping_lock(m);
-    copies_gone(m, first, end, seq, all);
-    if (all && (int32_t)(m->untracked_seq - seq) < 0)
-        m->untracked = false;
-    if (all && none && m->writer_adds == adds)
-        m->had_writer = false;
+    if (!writers && --m->plain_unmaps == 0)
+        pthread_cond_broadcast(&m->plain_done);
+    if (!err) {
+        copies_gone(m, first, end, seq, all);
+        if (all && (int32_t)(m->untracked_seq - seq) < 0)
+            m->untracked = false;
+    }
     mapping_unlock(m);
-    return 0;
+    return err;
 }
 
 int mapping_unmap_all(struct mapping *m)
 {
+    /* A plain unmap that began before this writer could hit its write(2): it has to be over. */
+    mapping_lock(m);
+    while (m->plain_unmaps)
+        pthread_cond_wait(&m->plain_done, &m->lock);
+    mapping_unlock(m);
     return mapping_unmap(m, 0, 0);
 }
 

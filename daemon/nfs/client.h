@@ -99,8 +99,9 @@ struct conn_rx {
     uint8_t *rec; /* a record that came in pieces */
     size_t rec_len, rec_cap, rec_limit;
     struct remote_call *call; /* whose data this is, in RX_DATA and RX_SKIP; may be NULL */
-    bool has_suspect;         /* the reply that breaks the connection, if it does, is to this XID */
+    bool has_suspect;         /* the record that is arriving answers this XID */
     uint32_t suspect;
+    bool garbage; /* ... and cannot be received: not merely cut off */
     int iov_at;
     size_t iov_off;
     uint32_t data_left;

@@ -449,7 +449,8 @@ static void retry_later(struct conn *c)
 /* A reply that cannot be received breaks every connection: not for ever. */
 static void blame_suspect(struct conn *c)
 {
-    struct remote_call *call = c->rx.has_suspect ? conn_find(c, c->rx.suspect) : NULL;
+    struct remote_call *call =
+        c->rx.garbage && c->rx.has_suspect ? conn_find(c, c->rx.suspect) : NULL;
     if (!call || ++call->p.garbled < GARBLED_MAX)
         return;
     conn_rx_forget(c, call);

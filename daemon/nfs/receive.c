@@ -40,7 +40,7 @@ static void record_reset(struct conn_rx *rx)
     rx->record_len = rx->rec_len = 0;
     rx->phase = RX_COLLECT_HEAD;
     rx->call = NULL;
-    rx->has_suspect = false;
+    rx->has_suspect = rx->garbage = false;
     rx->data_left = 0;
 }
 
@@ -388,6 +388,7 @@ const char *conn_receive(struct conn *c)
         const char *why = parse(c);
         if (why) {
             counter_add(&c->stats.garbled, 1);
+            rx->garbage = true;
             return why;
         }
         if (all)

@@ -21,6 +21,7 @@
 
 #include "fuse/name.h"
 #include "fuse/ops.h"
+#include "fuse/session.h"
 
 #define HELPER_PREFIX ".nfscached-unmap-"
 
@@ -97,12 +98,25 @@ void op_submit_fh(struct op *op, enum remote_op what, const struct fh *fh,
 
 /* ---- the entry ---------------------------------------------------------------------------- */
 
+enum entry_kind { ENTRY_LOOKUP, ENTRY_MAKE, ENTRY_CREATE };
+/* op->u: [0] flags of open(2), [1] kind.
+ * op->p: [0] the object's handle (owned), kept while its attributes are asked for. */
+
 static void entry_fill(struct op *op, struct inode *dir, struct inode *ino,
                        struct fuse_entry_param *e)
 {
     memset(e, 0, sizeof(*e));
     attr_fill_entry(op->front, ino, e);
     e->entry_timeout = name_timeout(op->front, dir, false);
+}
+
+/* A killed caller was told EINTR, and its operation made the name all the same: the kernel still
+ * believes that there is none. (Removals it handles itself.) */
+static void entry_unseen(struct op *op, struct inode *dir, struct inode *ino)
+{
+    inode_forget(op->front, ino, 1);
+    if (op->u[1] != ENTRY_LOOKUP)
+        session_forget_name(op->front, dir->nodeid, op->name);
 }
 
 /* Replies and ends the op. */
@@ -113,7 +127,7 @@ static void entry_reply(struct op *op, struct inode *dir, struct inode *ino)
     entry_fill(op, dir, ino, &e);
     inode_lookup_add(ino, 1);
     if (!op_claim(op) || fuse_reply_entry(op->req, &e) != 0)
-        inode_forget(op->front, ino, 1);
+        entry_unseen(op, dir, ino);
     op_end(op);
 }
 
@@ -136,15 +150,11 @@ static void create_reply(struct op *op, struct inode *dir, struct inode *ino)
     fi.keep_cache = 1;
     inode_lookup_add(ino, 1);
     if (!op_claim(op) || fuse_reply_create(op->req, &e, &fi) != 0) {
-        inode_forget(f, ino, 1);
+        entry_unseen(op, dir, ino);
         file_free(f, file);
     }
     op_end(op);
 }
-
-enum entry_kind { ENTRY_LOOKUP, ENTRY_MAKE, ENTRY_CREATE };
-/* op->u: [0] flags of open(2), [1] kind, [2] set when the call that made it is behind us.
- * op->p: [0] the object's handle (owned), kept while its attributes are asked for. */
 
 static void entry_got(struct op *op, const struct fh *obj, const struct remote_post *post)
 {
@@ -483,6 +493,7 @@ void front_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t newparent, const c
         return;
     }
     op->ino2 = ino;
+    op->u[1] = ENTRY_MAKE;
     op->call.fh2 = op->ino->rec->fh;
     links_changed(ino); /* before the server does it: a GETATTR may overtake our reply */
 

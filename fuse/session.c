@@ -64,7 +64,7 @@ struct session_state {
     atomic_bool ended;
     void (*on_end)(void *arg);
     void *on_end_arg;
-    pthread_mutex_t lock; /* on_end, root_fd; a leaf */
+    pthread_mutex_t lock; /* on_end, root_fd, notices; a leaf */
     bool end_told;
     /* watching for the mount's end while a clone keeps its file system alive */
     int mountinfo_fd;
@@ -72,6 +72,9 @@ struct session_state {
     struct loop_timer detached_timer;
     struct front *front;
     struct loop_task watch_task;
+    unsigned notices; /* threads of session_forget_name() */
+    pthread_cond_t notices_done;
+    bool freeing;
     bool attr_running, unmap_running, revalidate_running;
 };
 
@@ -388,6 +391,59 @@ static void root_fd_open(struct front *f)
     loop_post(f->loops[0], &s->watch_task);
 }
 
+/* ---- telling the kernel that a name is not what it believes ---------------------------------- */
+
+struct notice {
+    struct front *front;
+    fuse_ino_t dir;
+    char name[];
+};
+
+static void *notice_thread(void *arg)
+{
+    struct notice *n = arg;
+    struct session_state *s = n->front->state;
+
+    fuse_lowlevel_notify_inval_entry(n->front->session, n->dir, n->name, strlen(n->name));
+    pthread_mutex_lock(&s->lock);
+    s->notices--;
+    pthread_cond_broadcast(&s->notices_done);
+    pthread_mutex_unlock(&s->lock);
+    free(n);
+    return NULL;
+}
+
+void session_forget_name(struct front *f, fuse_ino_t dir, const char *name)
+{
+    struct notice *n = malloc(sizeof(*n) + strlen(name) + 1);
+    pthread_t thread;
+
+    if (!n)
+        return;
+    n->front = f;
+    n->dir = dir;
+    strcpy(n->name, name);
+    pthread_mutex_lock(&f->state->lock);
+    bool made = !f->state->freeing && pthread_create(&thread, NULL, notice_thread, n) == 0;
+
+    if (made)
+        f->state->notices++;
+    pthread_mutex_unlock(&f->state->lock);
+    if (made)
+        pthread_detach(thread);
+    else
+        free(n);
+}
+
+static void notices_end(struct session_state *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->freeing = true;
+    while (s->notices)
+        pthread_cond_wait(&s->notices_done, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
 /* ---- start -------------------------------------------------------------------------------- */
 
 static void set_readahead(dev_t dev)
@@ -579,6 +635,7 @@ int front_new(const struct front_config *config, struct arena *arena, struct cre
     s->front = f;
     s->detached_timer.fn = detached_look;
     pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->notices_done, NULL);
     pthread_mutex_init(&f->op_lock, NULL);
     pthread_mutex_init(&f->open_lock, NULL);
 
@@ -626,6 +683,7 @@ void front_free(struct front *f)
         fuse_session_exit(f->session);
         fuse_session_unmount(f->session);
     }
+    notices_end(s);
     if (s->revalidate_running)
         revalidate_stop(f);
     if (s->unmap_running)

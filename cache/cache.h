@@ -106,7 +106,7 @@ void cache_commit_done(struct cache_commit *c);
 struct cache_kernel_ops {
     /* Pushes out what the kernel holds dirty of [off, off+len) (len 0: to the end), then drops its
      * copies and zaps its mappings. `writers`: a descriptor is open
-     * for writing, so that completed write(2)s must be waited for (DESIGN: unmap under FSYNC).
+     * for writing, so that completed write(2)s must be waited for (docs/protocol.md, section 5).
      * Blocking; helper threads only; no lock held. Every copy handed out before the call began is
      * gone when it returns. 0 or negative errno (-ENOTCONN: the mount is gone). */
     int (*unmap)(void *ctx, struct mapping *m, uint64_t off, uint64_t len, bool writers);

@@ -187,7 +187,7 @@ static void remember(struct mapping *m)
     m->token = m->reval_cur;
     m->reval_cur.valid = false;
     m->acked_noted = false;
-    /* Smaller only here, and in truncation: after an unmap (DESIGN 5.2, rule 8). */
+    /* Smaller only here, and in truncation: after an unmap: see fuse/io.c. */
     atomic_store_explicit(&m->size, size, memory_order_release);
     mapping_unhold(m);
     mapping_unlock(m);

@@ -50,7 +50,7 @@ enum front_lookupcache {
 };
 
 struct front_config {
-    const char *mountpoint;
+    const char *mountpoint; /* absolute */
     const char *fsname, *subtype; /* as shown in /proc/mounts */
     const char *mount_options;    /* further generic options for fuse_session_mount, comma list */
     bool read_only, allow_other, default_permissions;
@@ -201,7 +201,7 @@ struct front {
     struct names *names;          /* names.c */
     struct silly *silly;          /* silly.c; op lock */
     struct session_state *state;  /* session.c */
-    int root_fd;                  /* O_PATH on the mount's root, for unmap.c; -1 until it answers */
+    int root_fd;                  /* session.c */
     atomic_bool stopping;
     struct {
         _Atomic uint64_t ops[64]; /* by FUSE opcode, for status */
@@ -291,12 +291,25 @@ void revalidate_later(struct front *f, struct inode *ino);
 void revalidate_unmap(struct front *f, struct inode *ino, struct reval_wait *w);
 
 /* ---- unmap.c ---- */
+/* The pool; before the loops run. 0 or negative errno. */
 int unmap_start(struct front *f);
+/* Once the loops run and the mount answers, from a thread that is not one of them: finds the way
+ * back into the mount (a detached clone, so that it does not become busy). 0 or negative errno. */
+int unmap_ready(struct front *f);
+/* Ends the threads. The connection must be dead, or the loops still run (they answer what the
+ * threads wait for); no caller of unmap_inode() is left but those it answers -ENOTCONN. */
 void unmap_stop(struct front *f);
-/* Blocking; helper threads only; no lock held. */
+/* Empties the kernel's cache of [off, off+len) (len 0: to the end). Blocking; helper threads only;
+ * no lock held. `writers`: completed write(2)s may be in the gap, so the FSYNC of our own is held.
+ * 0 (also when the kernel does not know the inode), -ENOTCONN (the mount is gone, or unmap_stop()
+ * was called), or why an own descriptor could not be had (-EMFILE and the like). */
 int unmap_inode(struct front *f, struct inode *ino, uint64_t off, uint64_t len, bool writers);
-/* From the handlers: is this OPEN/LOOKUP/FSYNC ours? */
+/* From the handlers: is this OPEN, LOOKUP, OPENDIR or GETATTR ours? Then it is answered at once,
+ * asking nobody: an unmap must not wait for the server. Lock-free. */
 bool unmap_is_helper(struct front *f, pid_t tid);
+/* LOOKUP of this name and a node id in decimal, in the root, by a helper: the inode itself. Only
+ * where open_by_handle_at() is not allowed. */
+#define UNMAP_NAME ".nfscached-unmap-"
 /* From the FSYNC handler when file->own: takes the request over. Never waits. */
 void unmap_fsync_arrived(struct front *f, fuse_req_t req, struct file *own);
 

@@ -17,7 +17,7 @@
 /* The kernel's number of the request that this thread is handling; 0 outside a handler. */
 uint64_t front_current_unique(void);
 /* Once the loops run, from a thread that is not one of them: sets the kernel's readahead, opens
- * f->root_fd and checks that the mount answers. 0 or negative errno. */
+ * the way back into the mount (unmap_ready) and checks that it answers. 0 or negative errno. */
 int front_started(struct front *f);
 /* A descriptor (O_PATH) on the mount's root for the moment, which the caller closes soon: it keeps
  * the mount busy where a detached clone is not permitted. -1 and errno. Helper threads. */

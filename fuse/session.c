@@ -468,6 +468,7 @@ int front_started(struct front *f)
     struct stat st;
     struct statfs sfs;
 
+    unmap_ready(f);
     root_fd_open(f);
     int fd = open(f->config.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 

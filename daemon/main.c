@@ -23,6 +23,7 @@ static const struct verb {
     int (*run)(int argc, const char **argv);
     const char *help;
 } verbs[] = {
+    {"mount", verb_mount, "mount a remote export"},
     {"umount", verb_umount, "write back everything, then unmount"},
     {"status", verb_status, "show what a mount holds, and what it did"},
     {"flush", verb_flush, "write back what is dirty in a mount or a file"},

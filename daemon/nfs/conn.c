@@ -507,7 +507,7 @@ static void socket_event(struct loop *loop, int fd, uint32_t events, void *arg)
         atomic_store(&c->port, port);
         c->port_refused = 0;
         c->replied = false;
-        c->last_rx_ns = c->last_tx_ns = now_ns();
+        c->last_tx_ns = now_ns();
         counter_add(&c->stats.connects, 1);
         atomic_store(&c->state, CONN_UP);
         c->tx.want_out = true;
@@ -564,8 +564,11 @@ static bool half_sent(const struct conn *c, const struct remote_call *call)
     return call->p.queue == &c->sent && call->p.tx_end > c->tx.sent;
 }
 
-static void say_silent(struct conn *c)
+/* Not for one slow call: nothing at all has come for as long as a first try may take. */
+static void say_silent(struct conn *c, uint64_t now)
 {
+    if (now - c->last_rx_ns < c->r->timeo_ns)
+        return;
     if (!atomic_exchange(&c->r->silent, true))
         nfs3_log(c->r, LOG_WARNING, "server %s not responding, %s", c->r->server,
                  c->r->soft ? "timed out" : "still trying");
@@ -598,7 +601,7 @@ static struct remote_call *overdue(struct conn *c, struct call_queue *q, uint64_
         if (now < call->p.giveup_ns)
             continue;
         if (q != &c->delayed)
-            say_silent(c);
+            say_silent(c, now);
         if (c->r->soft)
             return call;
     }

@@ -54,7 +54,8 @@ static void last_error(struct nfs3 *r, char text[256], uint64_t *when)
 
 static void log_default(int priority, const char *text)
 {
-    fprintf(stderr, "nfscached: %s\n", text);
+    if (priority < LOG_DEBUG)
+        fprintf(stderr, "nfscached: %s\n", text);
 }
 
 void nfs3_log(struct nfs3 *r, int priority, const char *fmt, ...)
@@ -68,6 +69,10 @@ void nfs3_log(struct nfs3 *r, int priority, const char *fmt, ...)
         remember_error(r, text);
     if (r->setup)
         return;
+    if (priority == LOG_DEBUG) {
+        r->log(priority, text);
+        return;
+    }
     /* A token every LOG_GAP_MS, up to ten saved: a storm of errors does not flood the log. */
     uint64_t now = now_ns(), gap = LOG_GAP_MS * 1000000ull;
     uint64_t next = atomic_load(&r->log_next_ns), from;

@@ -113,6 +113,8 @@ static void main_replied(struct conn *c, struct remote_call *call, struct nfs3_r
     take_dir(call, res);
     take_obj(call, res);
     if (!res->error) {
+        if (call->op == REMOTE_WRITE && res->pre.valid)
+            __atomic_store_n(&c->r->base.wcc_on_write, true, __ATOMIC_RELAXED);
         if (call->op == REMOTE_READLINK && !take_text(call, res)) {
             conn_done(c, call, -ENOMEM);
             return;
@@ -138,9 +140,11 @@ static void main_replied(struct conn *c, struct remote_call *call, struct nfs3_r
 /* Is what has the name what this call would have made, moments ago? */
 static bool could_be_ours(const struct remote_call *call, const struct nfs3_result *res)
 {
-    const struct attr *a = &res->post.attr;
+    const struct attr *a = &res->post.attr, *file = &call->post.attr;
     if (call->op == REMOTE_LINK)
-        return fh_equal(&res->obj, &call->fh);
+        return fh_equal(&res->obj, &call->fh) ||
+               (res->post.valid && call->post.valid && a->fileid == file->fileid &&
+                a->fsid == file->fsid);
     if (!res->post.valid)
         return false;
     bool untouched = ts_equal(a->mtime, a->ctime);

@@ -12,4 +12,4 @@ env_enter "$(readlink -f "${BASH_SOURCE[0]}")" "$@"
 env_begin
 server_start || exit
 NFS3_TEST_SERVER=127.0.0.1 NFS3_TEST_EXPORT=$EXPORT NFS3_TEST_PORT=$PORT NFS3_TEST_MOUNTPORT=$MOUNT_PORT \
-    timeout 100 "$2"
+    NFS3_TEST_RPCBIND=1 timeout 100 "$2"

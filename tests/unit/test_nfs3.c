@@ -540,6 +540,64 @@ static void a_failed_mount_says_what_to_do(void **state)
     assert_non_null(strstr(err, "no-such-host.invalid"));
 }
 
+/* What no option says is found out: rpcbind's answers, where there is one. */
+static void ports_are_found_by_rpcbind(void **state)
+{
+    struct nfs3_options o = m.o;
+    struct nfs3_export *list = NULL;
+    char err[NFS3_ERROR_MAX] = "";
+    struct remote *r;
+    struct loop *loop;
+    if (!getenv("NFS3_TEST_RPCBIND"))
+        skip();
+    o.port = o.mountport = 0;
+    assert_int_equal(nfs3_exports(&o, &list, err, sizeof(err)), 0);
+    nfs3_exports_free(list);
+    loop = loop_new("other");
+    assert_int_equal(nfs3_mount(&o, &loop, 1, &r, err, sizeof(err)), 0);
+    assert_true(fh_equal(&r->root, &m.remote->root));
+    remote_destroy(r);
+    /* A guess that is wrong is followed by a question. */
+    o.mountport = 1;
+    o.mountport_is_guess = true;
+    assert_int_equal(nfs3_mount(&o, &loop, 1, &r, err, sizeof(err)), 0);
+    remote_destroy(r);
+    loop_free(loop);
+}
+
+static void the_server_may_have_an_ipv6_address_or_a_name(void **state)
+{
+    static const char *const names[] = {"::1", "localhost"};
+    if (m.external)
+        skip();
+    for (int i = 0; i < 2; i++) {
+        struct server_options so = {
+            .directory = m.export, .key_file = m.key, .bind = i ? NULL : "::1"};
+        struct server *srv;
+        char err[NFS3_ERROR_MAX] = "";
+        if (server_start(&so, &srv, err, sizeof(err)) < 0) {
+            printf("# SKIP %s: %s\n", names[i], err);
+            continue;
+        }
+        struct nfs3_options o = m.o;
+        o.server = names[i];
+        o.port = server_port(srv);
+        struct loop *loop = loop_new("other");
+        struct remote *r;
+        int rc = nfs3_mount(&o, &loop, 1, &r, err, sizeof(err));
+        if (rc)
+            fail_msg("%s", err);
+        assert_int_equal(loop_start(loop), 0);
+        struct remote_call call = {.op = REMOTE_GETATTR, .fh = r->root, .cred = &m.cred};
+        assert_int_equal(remote_call_wait(r, &call), 0);
+        remote_destroy(r);
+        loop_stop(loop);
+        loop_join(loop);
+        loop_free(loop);
+        server_stop(srv);
+    }
+}
+
 static int setup(void **state)
 {
     mounted_start((struct nfs3_options){.nconnect = 2}, NULL);
@@ -571,6 +629,8 @@ int main(void)
         cmocka_unit_test(statistics_count_what_happened),
         cmocka_unit_test(exports_are_listed),
         cmocka_unit_test(a_failed_mount_says_what_to_do),
+        cmocka_unit_test(ports_are_found_by_rpcbind),
+        cmocka_unit_test(the_server_may_have_an_ipv6_address_or_a_name),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -18,6 +18,7 @@
 #include "tests/unit/mounted.h"
 
 static struct nfs3_stats stats;
+static bool learnt_wcc;
 
 /* ---- data: several writers and readers, from the loop ---- */
 
@@ -126,6 +127,7 @@ static void data_survives(const char *fault, unsigned n, struct nfs3_options o)
         usleep(1000);
     assert_int_equal(errors, 0);
     nfs3_stats(m.remote, &stats);
+    learnt_wcc = __atomic_load_n(&m.remote->wcc_on_write, __ATOMIC_RELAXED);
     mounted_stop();
     for (int i = 0; i < SLOTS; i++)
         free(slots[i].data);
@@ -178,6 +180,7 @@ static void data_survives_replies_out_of_order(void **state)
 {
     data_survives("add READ,WRITE:delay=5:prob=0.3:seed=10", 10, (struct nfs3_options){0});
     assert_int_equal(stats.retransmits, 0);
+    assert_true(learnt_wcc); /* this server's WRITEs tell what was before them */
 }
 
 /* ---- names: each operation once, whatever is lost ---- */

@@ -102,7 +102,7 @@ void attr_fill_entry(struct front *f, struct inode *i, struct fuse_entry_param *
 {
     memset(e, 0, sizeof *e);
     e->ino = i->nodeid;
-    e->generation = 1;
+    e->generation = 0; /* what unmap_root.c puts into its handles */
     attr_stat(f, i, &e->attr, &e->attr_timeout);
     e->entry_timeout = 1;
 }

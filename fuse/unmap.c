@@ -32,7 +32,7 @@
 #include <unistd.h>
 
 #define UNMAP_THREADS     4  /* from the start */
-#define UNMAP_THREADS_MAX 12 /* while all are busy: one parked file must not block the others */
+#define UNMAP_THREADS_MAX 16 /* while all are busy: one parked file must not block the others */
 #define FSYNC_TRIES       3
 
 /*

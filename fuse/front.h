@@ -50,7 +50,7 @@ enum front_lookupcache {
 };
 
 struct front_config {
-    const char *mountpoint; /* absolute */
+    const char *mountpoint;       /* absolute */
     const char *fsname, *subtype; /* as shown in /proc/mounts */
     const char *mount_options;    /* further generic options for fuse_session_mount, comma list */
     bool read_only, allow_other, default_permissions;
@@ -71,6 +71,8 @@ struct front_config {
 struct inode {
     uint32_t magic;
     uint32_t index;        /* of its record in the arena */
+    uint32_t type;         /* S_IFMT of its mode; with `fileid` what never changes */
+    uint64_t fileid;       /* 0: the root's, not known yet */
     struct inode_rec *rec; /* handle, attributes, lookup count */
     fuse_ino_t nodeid;     /* rec->reuse << 32 | index; the root is 1 */
     pthread_mutex_t lock;

@@ -114,6 +114,8 @@ static struct inode *inode_new(struct front *f, const struct fh *fh, const struc
     rec->size = attr->size;
     ino->magic = INODE_MAGIC;
     ino->rec = rec;
+    ino->type = attr->mode & S_IFMT;
+    ino->fileid = attr->fileid;
     ino->nodeid = (fuse_ino_t)reuse << 32 | ino->index;
     atomic_init(&ino->refs, 1);
     if (S_ISREG(attr->mode)) {
@@ -136,8 +138,7 @@ no_record:
  * found by its handle no more. */
 static bool inode_is_another(struct inode *ino, const struct attr *attr)
 {
-    return attr &&
-           ((ino->rec->attr.mode ^ attr->mode) & S_IFMT || ino->rec->attr.fileid != attr->fileid);
+    return attr && (ino->type != (attr->mode & S_IFMT) || ino->fileid != attr->fileid);
 }
 
 static struct inode *inode_find_locked(struct front *f, const struct fh *fh,
@@ -220,7 +221,8 @@ void inode_unref(struct front *f, struct inode *ino)
     bool gone = false;
 
     pthread_mutex_lock(&f->table_lock);
-    if (atomic_fetch_sub(&ino->refs, 1) == 1 && ino->rec->nlookup == 0 && ino != f->root) {
+    if (atomic_fetch_sub(&ino->refs, 1) == 1 &&
+        __atomic_load_n(&ino->rec->nlookup, __ATOMIC_RELAXED) == 0 && ino != f->root) {
         inode_unlink_locked(f, ino);
         gone = true;
     }

@@ -66,7 +66,7 @@ struct op *name_op(fuse_req_t req, fuse_ino_t parent, const char *name)
     }
     struct op *op = NULL;
 
-    if (!S_ISDIR(dir->rec->attr.mode))
+    if (!S_ISDIR(dir->type))
         fuse_reply_err(req, ENOTDIR);
     else if (!name_fits(f, name))
         fuse_reply_err(req, ENAMETOOLONG);

@@ -100,12 +100,28 @@ void names_forget_locked(struct front *f, struct inode *ino)
     ino->name_next = NULL;
 }
 
+void names_note_link(struct front *f)
+{
+    atomic_store_explicit(&f->names->links, true, memory_order_relaxed);
+}
+
+bool names_have_links(struct front *f)
+{
+    return atomic_load_explicit(&f->names->links, memory_order_relaxed);
+}
+
 void names_set(struct front *f, struct inode *dir, const char *name, struct inode *ino)
 {
     uint64_t hash = name_hash(dir, name);
 
-    if (ino->rec->attr.nlink > 1 && !S_ISDIR(ino->rec->attr.mode))
-        names_note_link(f);
+    if (!S_ISDIR(ino->type) && !names_have_links(f)) {
+        pthread_mutex_lock(&ino->lock);
+        bool several = ino->rec->attr.nlink > 1;
+
+        pthread_mutex_unlock(&ino->lock);
+        if (several)
+            names_note_link(f);
+    }
     pthread_mutex_lock(&f->table_lock);
     if (ino->name_hash != hash) {
         struct inode *old = *names_slot(f, hash);
@@ -146,14 +162,4 @@ void names_drop(struct front *f, struct inode *dir, const char *name)
     if (ino)
         names_forget_locked(f, ino);
     pthread_mutex_unlock(&f->table_lock);
-}
-
-void names_note_link(struct front *f)
-{
-    atomic_store_explicit(&f->names->links, true, memory_order_relaxed);
-}
-
-bool names_have_links(struct front *f)
-{
-    return atomic_load_explicit(&f->names->links, memory_order_relaxed);
 }

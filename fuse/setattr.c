@@ -193,7 +193,7 @@ void front_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int to_se
         return;
     }
     if ((set.set & REMOTE_SET_SIZE) && !ino->map) {
-        fuse_reply_err(req, S_ISDIR(ino->rec->attr.mode) ? EISDIR : EINVAL);
+        fuse_reply_err(req, S_ISDIR(ino->type) ? EISDIR : EINVAL);
         inode_unref(f, ino);
         return;
     }

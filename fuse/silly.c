@@ -73,7 +73,7 @@ struct silly *silly_new(struct front *f, struct inode *ino, struct inode *dir,
     s->cred = *cred;
     inode_ref(ino);
     inode_ref(dir);
-    snprintf(s->name, sizeof(s->name), ".nfs%016llx%07x", (unsigned long long)ino->rec->attr.fileid,
+    snprintf(s->name, sizeof(s->name), ".nfs%016llx%07x", (unsigned long long)ino->fileid,
              silly_number());
     return s;
 }

@@ -26,7 +26,7 @@
 
 static bool is_open_here(struct inode *ino)
 {
-    if (!S_ISREG(ino->rec->attr.mode))
+    if (!S_ISREG(ino->type))
         return false;
     pthread_mutex_lock(&ino->lock);
     bool open = ino->opens > 0 && !ino->silly;
@@ -146,7 +146,7 @@ static void unlink_go(struct op *op)
     op->p[0] = silly;
     op->call.fh2 = op->ino->rec->fh;
     op->call.name2 = silly_name(silly);
-    op->call.u.rename.fileid = victim->rec->attr.fileid;
+    op->call.u.rename.fileid = victim->fileid;
     op_submit(op, REMOTE_RENAME, renamed_away);
 }
 
@@ -263,7 +263,7 @@ static void rename_submit(struct op *op)
     op->call.name2 = op->name2;
     if (r->source) {
         links_changed(r->source);
-        op->call.u.rename.fileid = r->source->rec->attr.fileid;
+        op->call.u.rename.fileid = r->source->fileid;
     }
     if (r->victim)
         links_changed(r->victim);
@@ -308,7 +308,7 @@ static void victim_linked(struct remote_call *call)
     op->call.name = op->name2;
     op->call.fh2 = op->ino2->rec->fh;
     op->call.name2 = silly_name(r->silly);
-    op->call.u.rename.fileid = r->victim->rec->attr.fileid;
+    op->call.u.rename.fileid = r->victim->fileid;
     op_submit_fh(op, REMOTE_RENAME, &op->ino2->rec->fh, victim_renamed);
 }
 

@@ -27,7 +27,7 @@
 
 #define MIB        (1u << 20)
 #define PAGE_BYTES 4096u
-#define PAGES      256u
+#define PAGES      64u
 #define PAGE_WORDS (PAGE_BYTES / sizeof(uint64_t))
 #define WORDS      (PAGES * PAGE_WORDS)
 
@@ -156,11 +156,16 @@ static int do_open(const char *name)
 }
 
 /*
- * The conflict. Of every page, even words are stored to by one thread through a shared mapping,
- * without pause; odd words are rewritten at the server by another client. Each word has one writer,
- * and each value is new, so that the last value of every word is known, and a word that shows any
- * other at the end was lost.
+ * The conflict. The first half of every page is stored to by one thread through a shared mapping,
+ * without pause; the second half is rewritten at the server by another client. Each word has one
+ * writer, and each value is new, so that the last value of every word is known, and a word that
+ * shows any other at the end was lost.
  */
+static bool is_theirs(size_t word)
+{
+    return word % PAGE_WORDS >= PAGE_WORDS / 2;
+}
+
 struct conflict {
     uint64_t *map;          /* of the file on the mount */
     uint64_t ours[WORDS];   /* what the storing thread stored last */
@@ -174,7 +179,7 @@ static void *store(void *arg)
     struct conflict *c = arg;
 
     for (uint64_t n = 1; !atomic_load_explicit(&c->stop, memory_order_relaxed); n++) {
-        size_t w = mix(n) % WORDS & ~(size_t)1;
+        size_t w = mix(n) % WORDS & ~(PAGE_WORDS / 2);
         uint64_t value = mix(n ^ 1ull << 40);
         c->ours[w] = value;
         *(volatile uint64_t *)&c->map[w] = value;
@@ -211,7 +216,7 @@ static int do_conflict(const char *ours, const char *theirs, double seconds)
         size_t touched[64];
 
         for (unsigned i = 0; i < 64; i++, writes++) {
-            size_t w = (mix(round * 64 + i) % WORDS) | 1;
+            size_t w = (mix(round * 64 + i) % WORDS) | PAGE_WORDS / 2;
             c->theirs[w] = mix(~(round * 64 + i));
             touched[i] = w;
             if (pwrite(there, &c->theirs[w], 8, (off_t)(w * 8)) != 8)
@@ -238,7 +243,7 @@ static int do_conflict(const char *ours, const char *theirs, double seconds)
         uint64_t at_server;
         if (pread(there, &at_server, 8, (off_t)(w * 8)) != 8)
             die("read", theirs);
-        if (w & 1)
+        if (is_theirs(w))
             lost_theirs += at_server != c->theirs[w];
         else
             lost_ours += at_server != c->ours[w];
@@ -248,8 +253,7 @@ static int do_conflict(const char *ours, const char *theirs, double seconds)
 
     printf("%llu stores into the mapping here, %llu writes of the same %u pages at the server\n",
            (unsigned long long)atomic_load(&c->stores), (unsigned long long)writes, PAGES);
-    printf("%llu times the file was opened and found changed: %.1f ms each (median), with the\n"
-           "stores going on\n",
+    printf("%llu times opened and found changed: %.1f ms each (median), the stores going on\n",
            (unsigned long long)round, median(took, timed) * 1e3);
     printf("stale after open: %llu   lost of our bytes: %llu   lost of theirs: %llu\n",
            (unsigned long long)stale, (unsigned long long)lost_ours,

@@ -203,7 +203,6 @@ struct front {
     struct names *names;          /* names.c */
     struct silly *silly;          /* silly.c; op lock */
     struct session_state *state;  /* session.c */
-    int root_fd;                  /* session.c */
     atomic_bool stopping;
     struct {
         _Atomic uint64_t ops[64]; /* by FUSE opcode, for status */

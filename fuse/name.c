@@ -23,8 +23,6 @@
 #include "fuse/ops.h"
 #include "fuse/session.h"
 
-#define HELPER_PREFIX ".nfscached-unmap-"
-
 /* ---- shared with unlink.c ----------------------------------------------------------------- */
 
 double name_timeout(struct front *f, struct inode *dir, bool negative)
@@ -294,7 +292,7 @@ static void lookup_self(fuse_req_t req, fuse_ino_t nodeid)
     inode_unref(f, ino);
     if (!op)
         return;
-    if (attr_fresh(op->ino))
+    if (attr_fresh(op->ino) || unmap_is_helper(f, op->tid))
         entry_reply(op, op->ino, op->ino);
     else
         op_submit(op, REMOTE_GETATTR, self_done);
@@ -304,9 +302,9 @@ static void lookup_self(fuse_req_t req, fuse_ino_t nodeid)
 static bool lookup_helper(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct front *f = front_of(req);
-    size_t len = strlen(HELPER_PREFIX);
+    size_t len = strlen(UNMAP_NAME);
 
-    if (parent != FUSE_ROOT_ID || strncmp(name, HELPER_PREFIX, len) != 0 ||
+    if (parent != FUSE_ROOT_ID || strncmp(name, UNMAP_NAME, len) != 0 ||
         !unmap_is_helper(f, fuse_req_ctx(req)->pid))
         return false;
 

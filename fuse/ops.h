@@ -19,9 +19,6 @@ uint64_t front_current_unique(void);
 /* Once the loops run, from a thread that is not one of them: sets the kernel's readahead, opens
  * the way back into the mount (unmap_ready) and checks that it answers. 0 or negative errno. */
 int front_started(struct front *f);
-/* A descriptor (O_PATH) on the mount's root for the moment, which the caller closes soon: it keeps
- * the mount busy where a detached clone is not permitted. -1 and errno. Helper threads. */
-int front_root_get(struct front *f);
 
 /* ---- op.c --------------------------------------------------------------------------------- */
 

@@ -14,17 +14,10 @@
  * The end. ENODEV (unmounted), ECONNABORTED (aborted) or any other error of reading means that no
  * request will ever come: each shard gives the descriptor up, and the first tells the owner
  * (front_on_end), who flushes, stops the loops and calls front_free().
- *
- * The descriptor on the mount's root (f->root_fd) that unmap.c needs may not keep the mount
- * busy, or umount(8) would fail. So it is made of a detached clone of the mount (open_tree(2)),
- * and closed when the mount itself left the mount table and no file is open any more, which
- * /proc/self/mountinfo tells. Where a clone is not permitted there is none: the root is then opened
- * by its path for the moment (front_root_get).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
-#include <linux/mount.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +25,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -48,7 +40,6 @@
 #define READAHEAD_KB   1024
 
 #define INTERRUPT_LOOK_NS 100000000ull
-#define DETACHED_LOOK_NS  500000000ull
 
 struct shard {
     struct front *front;
@@ -64,14 +55,8 @@ struct session_state {
     atomic_bool ended;
     void (*on_end)(void *arg);
     void *on_end_arg;
-    pthread_mutex_t lock; /* on_end, root_fd, notices; a leaf */
+    pthread_mutex_t lock; /* on_end, notices; a leaf */
     bool end_told;
-    /* watching for the mount's end while a clone keeps its file system alive */
-    int mountinfo_fd;
-    int mount_id;
-    struct loop_timer detached_timer;
-    struct front *front;
-    struct loop_task watch_task;
     unsigned notices; /* threads of session_forget_name() */
     pthread_cond_t notices_done;
     bool freeing;
@@ -272,125 +257,6 @@ void session_watch_interrupted(struct front *f)
     }
 }
 
-/* ---- the descriptor on the root ----------------------------------------------------------- */
-
-/* Closing the last reference to a file system writes it back: never in a loop's thread. */
-static void *close_thread(void *arg)
-{
-    close((int)(intptr_t)arg);
-    return NULL;
-}
-
-static void root_fd_drop(struct front *f)
-{
-    pthread_mutex_lock(&f->state->lock);
-    int fd = f->root_fd;
-
-    f->root_fd = -1;
-    pthread_mutex_unlock(&f->state->lock);
-    if (fd < 0)
-        return;
-    pthread_t thread;
-
-    if (pthread_create(&thread, NULL, close_thread, (void *)(intptr_t)fd) == 0)
-        pthread_detach(thread);
-    else
-        close(fd);
-}
-
-int front_root_get(struct front *f)
-{
-    pthread_mutex_lock(&f->state->lock);
-    int fd = f->root_fd >= 0 ? fcntl(f->root_fd, F_DUPFD_CLOEXEC, 0) : -1;
-
-    pthread_mutex_unlock(&f->state->lock);
-    if (fd < 0 && !atomic_load(&f->state->ended))
-        fd = open(f->config.mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return fd;
-}
-
-static bool still_mounted(struct session_state *s)
-{
-    char line[8192];
-    bool found = false;
-    FILE *in = fopen("/proc/self/mountinfo", "re");
-
-    if (!in)
-        return true;
-    while (!found && fgets(line, sizeof(line), in))
-        found = atoi(line) == s->mount_id;
-    fclose(in);
-    return found;
-}
-
-static void mountinfo_changed(struct loop *loop, int fd, uint32_t events, void *arg)
-{
-    struct session_state *s = arg;
-
-    (void)events;
-    if (s->mount_id < 0 || still_mounted(s))
-        return;
-    /* Files may be open still (umount -l), and need unmapping as before. */
-    if (slab_used(s->front->file_slab)) {
-        loop_timer_set(loop, &s->detached_timer, DETACHED_LOOK_NS);
-        return;
-    }
-    s->mount_id = -1;
-    if (fd >= 0)
-        loop_del_fd(loop, fd);
-    root_fd_drop(s->front);
-}
-
-static void detached_look(struct loop_timer *timer)
-{
-    struct session_state *s =
-        (struct session_state *)((char *)timer - offsetof(struct session_state, detached_timer));
-
-    if (!atomic_load(&s->ended))
-        mountinfo_changed(s->front->loops[0], s->mountinfo_fd, 0, s);
-}
-
-static void watch_mountinfo(struct loop_task *task)
-{
-    struct session_state *s =
-        (struct session_state *)((char *)task - offsetof(struct session_state, watch_task));
-
-    loop_add_fd(s->front->loops[0], s->mountinfo_fd, EPOLLPRI | EPOLLET, mountinfo_changed, s);
-    mountinfo_changed(s->front->loops[0], s->mountinfo_fd, 0, s);
-}
-
-static int root_mount_id(const char *path)
-{
-    struct statx stx;
-
-    if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_MNT_ID, &stx) != 0 ||
-        !(stx.stx_mask & STATX_MNT_ID))
-        return -1;
-    return (int)stx.stx_mnt_id;
-}
-
-static void root_fd_open(struct front *f)
-{
-    struct session_state *s = f->state;
-
-    s->mount_id = root_mount_id(f->config.mountpoint);
-    if (s->mount_id < 0)
-        return;
-    s->mountinfo_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
-    if (s->mountinfo_fd < 0)
-        return;
-    int fd = (int)syscall(SYS_open_tree, AT_FDCWD, f->config.mountpoint,
-                          OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-
-    if (fd < 0)
-        return;
-    pthread_mutex_lock(&s->lock);
-    f->root_fd = fd;
-    pthread_mutex_unlock(&s->lock);
-    s->watch_task.fn = watch_mountinfo;
-    loop_post(f->loops[0], &s->watch_task);
-}
-
 /* ---- telling the kernel that a name is not what it believes ---------------------------------- */
 
 struct notice {
@@ -468,8 +334,6 @@ int front_started(struct front *f)
     struct stat st;
     struct statfs sfs;
 
-    unmap_ready(f);
-    root_fd_open(f);
     int fd = open(f->config.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0)
@@ -477,9 +341,10 @@ int front_started(struct front *f)
     int err = fstat(fd, &st) != 0 || fstatfs(fd, &sfs) != 0 ? -errno : 0;
 
     close(fd);
-    if (!err)
-        set_readahead(st.st_dev);
-    return err;
+    if (err)
+        return err;
+    set_readahead(st.st_dev);
+    return unmap_ready(f);
 }
 
 static int add_option(char **opts, const char *name, const char *value)
@@ -630,11 +495,8 @@ int front_new(const struct front_config *config, struct arena *arena, struct cre
     f->remote = remote;
     f->loops = loops;
     f->nloops = nloops;
-    f->root_fd = -1;
     f->state = s;
-    s->fd = s->mountinfo_fd = s->mount_id = -1;
-    s->front = f;
-    s->detached_timer.fn = detached_look;
+    s->fd = -1;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->notices_done, NULL);
     pthread_mutex_init(&f->op_lock, NULL);
@@ -689,8 +551,6 @@ void front_free(struct front *f)
         revalidate_stop(f);
     if (s->unmap_running)
         unmap_stop(f);
-    if (f->root_fd >= 0)
-        close(f->root_fd);
     /* Calls to a server that never answered still point here: the process is about to end, and they
      * may run into it once more when the remote side is destroyed. */
     pthread_mutex_lock(&f->op_lock);
@@ -714,8 +574,6 @@ void front_free(struct front *f)
     for (int i = 0; s->shards && i < f->nloops; i++)
         if (s->shards[i].buffer)
             munmap(s->shards[i].buffer, BUFFER_SIZE);
-    if (s->mountinfo_fd >= 0)
-        close(s->mountinfo_fd);
     free(s->shards);
     free(f->files);
     pthread_mutex_destroy(&s->lock);

@@ -356,24 +356,31 @@ void itable_spill(struct itable *table)
 
 int itable_commit_all(struct itable *table)
 {
+    struct inode *inode, *next, **all = NULL;
+    size_t count = 0;
     int first = 0;
 
+    /* Those that are dirty now; one that cannot be committed must not keep the others back. */
     pthread_mutex_lock(&table->lock);
-    for (;;) {
-        struct inode *inode = oldest_dirty(table);
-        if (!inode)
-            break;
-        pthread_mutex_unlock(&table->lock);
-        int rc = commit_one(table, inode);
-        serve_inode_put(table, inode);
-        pthread_mutex_lock(&table->lock);
-        if (rc != 0) {
-            first = rc;
-            break;
-        }
+    TAILQ_FOREACH (inode, &table->dirty, dirty_link) {
+        count++;
+    }
+    all = calloc(count ? count : 1, sizeof(*all));
+    count = 0;
+    for (inode = all ? TAILQ_FIRST(&table->dirty) : NULL; inode; inode = next) {
+        next = TAILQ_NEXT(inode, dirty_link);
+        inode->refs++;
+        all[count++] = inode;
     }
     pthread_mutex_unlock(&table->lock);
-    return first;
+    for (size_t i = 0; i < count; i++) {
+        int rc = commit_one(table, all[i]);
+        if (rc != 0 && first == 0)
+            first = rc;
+        serve_inode_put(table, all[i]);
+    }
+    free(all);
+    return all ? first : -ENOMEM;
 }
 
 size_t itable_reboot(struct itable *table)

@@ -77,7 +77,8 @@ void serve_inode_truncate(struct itable *table, struct inode *inode, uint64_t si
 
 /* Commit the oldest files while the overlays take more than the limit. Server's ids. */
 void itable_spill(struct itable *table);
-/* Commit every file, as an orderly shutdown does. First error, or 0. Server's ids. */
+/* Commit every file, as an orderly shutdown does; all are tried. First error, or 0. Server's ids.
+ */
 int itable_commit_all(struct itable *table);
 /* Lose everything uncommitted, as a reboot does. Returns the number of bytes of memory dropped.
  * No call may be in progress. */

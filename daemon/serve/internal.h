@@ -3,14 +3,14 @@
  * Parts of the server, for its own files.
  *
  * Way of a call:
- *   net.c    a thread of the pool gets the connection's event, reads, assembles records, hands the
- *            connection on (EPOLLONESHOT armed again), and works on the first record itself; what
- *            more it has read goes to the queue
+ *   net.c    a thread of the pool gets the connection's event
+ *   conn.c   reads, assembles records, hands the connection on (EPOLLONESHOT armed again); the
+ *            thread works on the first record itself, what more it has read goes to the queue
  *   rpc.c    serve_rpc_accept: RPC header, credentials, fault plan, duplicate request cache; it may
  * end the call here, or delay it (timer list). serve_rpc_run: executes the procedure, sends the
  *            reply as the plan wants it
  *   proc_*.c the procedures: decode arguments, work in the directory, encode the result
- *   net.c    serve_conn_send: queue on the connection, whoever is first writes it out
+ *   conn.c   serve_conn_send: queue on the connection, whoever is first writes it out
  *
  * Lock order:
  *   server.epoch (read: while a procedure executes; write: reboot)
@@ -95,6 +95,8 @@ struct call {
     char note[96]; /* for the log */
 };
 
+STAILQ_HEAD(call_list, call);
+
 struct proc_stats {
     atomic_ullong calls, errors, bytes, ns;
 };
@@ -121,8 +123,7 @@ struct server {
     pthread_mutex_t lock; /* what follows */
     struct conn *conns[SERVE_MAX_CONNS];
     uint32_t generation;
-    STAILQ_HEAD(, call) queue;
-    STAILQ_HEAD(, call) delayed; /* sorted by due_ms */
+    struct call_list queue, delayed; /* delayed: sorted by due_ms */
     unsigned idle_threads;
     uint64_t down_until_ms;
     struct mount_entry {
@@ -142,13 +143,20 @@ void serve_net_stop(struct server *srv);
 void serve_net_disconnect_all(struct server *srv);
 void serve_net_resume(struct server *srv);
 void serve_net_delay(struct server *srv, struct call *call, uint64_t ms);
+uint64_t serve_now_ms(void); /* CLOCK_MONOTONIC */
+
+/* conn.c */
+/* A new client; FD is the connection's from here on. */
+void serve_conn_new(struct server *srv, int fd, const struct sockaddr_storage *peer);
+/* What epoll said of the connection TAG: send, receive; calls that are ready are added to CALLS. */
+void serve_conn_event(struct server *srv, uint64_t tag, uint32_t events, struct call_list *calls);
+void serve_conn_rearm(struct conn *conn);
+/* End the connection; replies that were not sent are lost. */
 void serve_conn_kill(struct conn *conn);
 struct conn *serve_conn_ref(struct conn *conn);
 void serve_conn_put(struct conn *conn);
 /* Queue REPLY (consumed) and write what the socket takes. */
 void serve_conn_send(struct conn *conn, struct reply *reply);
-uint64_t serve_now_ms(void); /* CLOCK_MONOTONIC */
-
 /* buffer.c: large buffers are kept for the next call instead of going back to the kernel. */
 void *serve_buf_get(size_t size, size_t *cap);
 void serve_buf_put(void *buf, size_t cap);

@@ -282,6 +282,18 @@ static int write_through(struct call *call, const WRITE3args *args, struct inode
     return rc;
 }
 
+/* Whether the file may become so long: what cannot be committed must not be accepted. File systems
+ * have limits of their own, which lseek(2) knows (EINVAL). */
+static int check_length(struct call *call, const WRITE3args *args, size_t len)
+{
+    if (args->offset + len <= INT32_MAX)
+        return 0;
+    AUTO_FD fd = export_open_fh(call->srv->exp, &args->file, O_WRONLY);
+    if (fd < 0)
+        return fd;
+    return lseek(fd, (off_t)(args->offset + len), SEEK_SET) < 0 ? -EFBIG : 0;
+}
+
 /* WRITE kept apart until COMMIT. Inode's lock held, caller's ids. */
 static int write_apart(struct call *call, const WRITE3args *args, int fd, struct inode *inode,
                        const struct stat *st, size_t len)
@@ -294,7 +306,10 @@ static int write_apart(struct call *call, const WRITE3args *args, int fd, struct
         if (chmod(proc, st->st_mode & 07777 & ~(S_ISUID | S_ISGID)) != 0)
             return -errno;
     }
-    return serve_inode_write(&call->srv->inodes, inode, fd, args->offset, args->data.data, len);
+    int rc = check_length(call, args, len);
+    return rc ? rc
+              : serve_inode_write(&call->srv->inodes, inode, fd, args->offset, args->data.data,
+                                  len);
 }
 
 uint32_t proc_write(struct call *call, XDR *in, XDR *out)

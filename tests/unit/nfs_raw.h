@@ -44,6 +44,7 @@ enum {
     E_NOTDIR = 20,
     E_ISDIR = 21,
     E_INVAL = 22,
+    E_FBIG = 27,
     E_NOSPC = 28,
     E_ROFS = 30,
     E_NAMETOOLONG = 63,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MUST(cond)                                                                                 \
@@ -123,4 +124,34 @@ const char *fixture_get(const struct fixture *f, const char *name)
     content[n] = '\0';
     fclose(file);
     return content;
+}
+
+struct fh file_with(struct fixture *f, const char *name)
+{
+    struct fh fh;
+
+    MUST(raw_create(&f->raw, &f->root, name, &fh) == E_OK);
+    return fh;
+}
+
+void expect_content(struct fixture *f, const struct fh *fh, uint64_t off, const void *want,
+                    uint32_t len)
+{
+    uint8_t *got = malloc(len + 1);
+    uint32_t n;
+
+    MUST(got && raw_read(&f->raw, fh, off, got, len, &n, NULL) == E_OK);
+    MUST(n == len);
+    MUST(memcmp(got, want, len) == 0);
+    free(got);
+}
+
+void wait_for_tick(void)
+{
+    struct timespec before, now;
+
+    clock_gettime(CLOCK_REALTIME_COARSE, &before);
+    do
+        clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    while (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec);
 }

@@ -38,4 +38,12 @@ void fixture_put(const struct fixture *f, const char *name, const char *content)
 /* The file's content, terminated (static, up to 64 KiB); NULL when there is no such file. */
 const char *fixture_get(const struct fixture *f, const char *name);
 
+/* Below: with the client; they fail the test. */
+struct fh file_with(struct fixture *f, const char *name); /* a new, empty file in the root */
+void expect_content(struct fixture *f, const struct fh *fh, uint64_t off, const void *want,
+                    uint32_t len);
+
+/* Until the clock of file systems with coarse timestamps has moved on. */
+void wait_for_tick(void);
+
 #endif

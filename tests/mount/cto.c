@@ -30,6 +30,8 @@ static struct watch *watch;
 static double actimeo = 3;
 static int rounds = 60;
 static struct rng rng;
+/* Each check has a name of its own: what an earlier one left in a cache is not its business. */
+static char F[64];
 
 static int must(int rc, const char *what)
 {
@@ -69,12 +71,12 @@ static int same_size_rewrite(void)
     int bad = 0;
     for (int i = 0; i < rounds; i++) {
         text(a, sizeof a, 2 * i);
-        put(other, "f", a, sizeof a, O_TRUNC);
-        if (get(mnt, "f", b, sizeof b) != sizeof b || memcmp(a, b, sizeof b))
+        put(other, F, a, sizeof a, O_TRUNC);
+        if (get(mnt, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof b))
             bad++;
         text(a, sizeof a, 2 * i + 1);
-        put(other, "f", a, sizeof a, 0);
-        if (get(mnt, "f", b, sizeof b) != sizeof b || memcmp(a, b, sizeof b))
+        put(other, F, a, sizeof a, 0);
+        if (get(mnt, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof b))
             bad++;
         watch_beat(watch, 0);
     }
@@ -99,15 +101,13 @@ static int grew_and_shrank(void)
     for (int i = 0; i < rounds; i++) {
         size_t n = 1 + rng_below(&rng, sizeof a), m;
         text(a, sizeof a, i);
-        put(other, "f", a, n, O_TRUNC);
-        bad += check_size("f", (off_t)n) || get(mnt, "f", b, sizeof b) != (ssize_t)n ||
-               memcmp(a, b, n);
-        put(other, "f", a, 100, O_APPEND);
-        bad += check_size("f", (off_t)n + 100);
+        put(other, F, a, n, O_TRUNC);
+        bad += check_size(F, (off_t)n) || get(mnt, F, b, sizeof b) != (ssize_t)n || memcmp(a, b, n);
+        put(other, F, a, 100, O_APPEND);
+        bad += check_size(F, (off_t)n + 100);
         m = rng_below(&rng, n);
-        must(truncate(t_path(other, "f"), (off_t)m), "truncate");
-        bad += check_size("f", (off_t)m) || get(mnt, "f", b, sizeof b) != (ssize_t)m ||
-               memcmp(a, b, m);
+        must(truncate(t_path(other, F), (off_t)m), "truncate");
+        bad += check_size(F, (off_t)m) || get(mnt, F, b, sizeof b) != (ssize_t)m || memcmp(a, b, m);
         watch_beat(watch, 0);
     }
     return bad;
@@ -122,8 +122,8 @@ static int replaced_by_rename(void)
         text(a, sizeof a, i);
         put(other, "new", a, sizeof a, O_TRUNC);
         snprintf(from, sizeof from, "%s", t_path(other, "new"));
-        must(rename(from, t_path(other, "f")), "rename");
-        bad += get(mnt, "f", b, sizeof b) != sizeof b || memcmp(a, b, sizeof b);
+        must(rename(from, t_path(other, F)), "rename");
+        bad += get(mnt, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof b);
         watch_beat(watch, 0);
     }
     return bad;
@@ -136,9 +136,9 @@ static int removed_and_recreated(void)
     int bad = 0;
     for (int i = 0; i < rounds; i++) {
         text(a, sizeof a, i);
-        unlink(t_path(other, "f"));
-        put(other, "f", a, sizeof a, O_EXCL);
-        bad += get(mnt, "f", b, sizeof b) != sizeof b || memcmp(a, b, sizeof b);
+        unlink(t_path(other, F));
+        put(other, F, a, sizeof a, O_EXCL);
+        bad += get(mnt, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof b);
         watch_beat(watch, 0);
     }
     return bad;
@@ -151,20 +151,20 @@ static int while_open_for_writing(void)
     int bad = 0, fd;
 
     memset(a, 0, sizeof a);
-    put(other, "f", a, sizeof a, O_TRUNC);
-    fd = must(open(t_path(mnt, "f"), O_RDWR), "open");
+    put(other, F, a, sizeof a, O_TRUNC);
+    fd = must(open(t_path(mnt, F), O_RDWR), "open");
     for (int i = 0; i < rounds; i++) {
-        int at = must(open(t_path(other, "f"), O_WRONLY), "open");
+        int at = must(open(t_path(other, F), O_WRONLY), "open");
         text(a + 4096, 100, i);
         text(a, 100, 1000 + i);
         if (pwrite(fd, a, 100, 0) != 100 || pwrite(at, a + 4096, 100, 4096) != 100)
             t_die("pwrite");
         must(close(at), "close");
-        bad += get(mnt, "f", b, sizeof b) != sizeof b || memcmp(a, b, sizeof b);
+        bad += get(mnt, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof b);
         watch_beat(watch, 0);
     }
     must(close(fd), "close");
-    bad += get(other, "f", b, sizeof b) != sizeof b || memcmp(a, b, sizeof b);
+    bad += get(other, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof b);
     return bad;
 }
 
@@ -197,10 +197,10 @@ static int bytes_of_one_page(void)
     char a[4096], b[4096];
     int bad = 0;
     memset(a, 0, sizeof a);
-    put(other, "f", a, sizeof a, O_TRUNC);
+    put(other, F, a, sizeof a, O_TRUNC);
     for (int i = 0; i < 200; i++) {
-        int here = must(open(t_path(mnt, "f"), O_RDWR), "open");
-        int there = must(open(t_path(other, "f"), O_RDWR), "open");
+        int here = must(open(t_path(mnt, F), O_RDWR), "open");
+        int there = must(open(t_path(other, F), O_RDWR), "open");
         size_t x = rng_below(&rng, 2048), y = 2048 + rng_below(&rng, 2048);
         if (read(here, b, sizeof b) < 0 || read(there, b, sizeof b) < 0)
             t_die("read");
@@ -215,8 +215,8 @@ static int bytes_of_one_page(void)
             must(close(there), "close");
             must(close(here), "close");
         }
-        bad += get(mnt, "f", b, sizeof b) != sizeof b || b[x] != a[x] || b[y] != a[y];
-        bad += get(other, "f", b, sizeof b) != sizeof b || b[x] != a[x] || b[y] != a[y];
+        bad += get(mnt, F, b, sizeof b) != sizeof b || b[x] != a[x] || b[y] != a[y];
+        bad += get(other, F, b, sizeof b) != sizeof b || b[x] != a[x] || b[y] != a[y];
         watch_beat(watch, 0);
     }
     bad += memcmp(a, b, sizeof a) != 0;
@@ -229,10 +229,10 @@ static int mapped_bytes_of_one_page(void)
     char a[4096], b[4096];
     int bad = 0;
     memset(a, 0, sizeof a);
-    put(other, "f", a, sizeof a, O_TRUNC);
+    put(other, F, a, sizeof a, O_TRUNC);
     for (int i = 0; i < 32; i++) {
-        int here = must(open(t_path(mnt, "f"), O_RDWR), "open");
-        int there = must(open(t_path(other, "f"), O_RDWR), "open");
+        int here = must(open(t_path(mnt, F), O_RDWR), "open");
+        int there = must(open(t_path(other, F), O_RDWR), "open");
         size_t x = rng_below(&rng, 2048) * 2, y = rng_below(&rng, 2048) * 2 + 1;
         char *m = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, here, 0);
         if (m == MAP_FAILED)
@@ -246,8 +246,8 @@ static int mapped_bytes_of_one_page(void)
         must(msync(m, 4096, MS_SYNC), "msync");
         munmap(m, 4096);
         must(close(here), "close");
-        bad += get(mnt, "f", b, sizeof b) != sizeof b || memcmp(a, b, sizeof a);
-        bad += get(other, "f", b, sizeof b) != sizeof b || memcmp(a, b, sizeof a);
+        bad += get(mnt, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof a);
+        bad += get(other, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof a);
         watch_beat(watch, 0);
     }
     return bad;
@@ -259,13 +259,13 @@ static int held_open_sees_change(void)
     char a[100], b[100];
     int bad = 0, fd;
     text(a, sizeof a, 0);
-    put(other, "f", a, sizeof a, O_TRUNC);
-    fd = must(open(t_path(mnt, "f"), O_RDONLY), "open");
+    put(other, F, a, sizeof a, O_TRUNC);
+    fd = must(open(t_path(mnt, F), O_RDONLY), "open");
     for (int i = 1; i <= 3; i++) {
         if (pread(fd, b, sizeof b, 0) != sizeof b)
             t_die("pread");
         text(a, sizeof a, i);
-        put(other, "f", a, sizeof a, 0);
+        put(other, F, a, sizeof a, 0);
         t_sleep_us((long)(actimeo * 1e6) + 300000);
         bad += pread(fd, b, sizeof b, 0) != sizeof b || memcmp(a, b, sizeof a);
         watch_beat(watch, 0);
@@ -281,14 +281,14 @@ static int mapping_becomes_fresh(void)
     int bad = 0, fd;
     const char *m;
     text(a, sizeof a, 0);
-    put(other, "f", a, sizeof a, O_TRUNC);
-    fd = must(open(t_path(mnt, "f"), O_RDONLY), "open");
+    put(other, F, a, sizeof a, O_TRUNC);
+    fd = must(open(t_path(mnt, F), O_RDONLY), "open");
     m = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     for (int i = 1; i <= 3; i++) {
         bad += memcmp(m, a, sizeof a) != 0;
         text(a, sizeof a, i);
-        put(other, "f", a, sizeof a, 0);
+        put(other, F, a, sizeof a, 0);
         t_sleep_us((long)(actimeo * 1e6) + 700000);
         bad += memcmp(m, a, sizeof a) != 0;
         watch_beat(watch, 0);
@@ -302,16 +302,16 @@ static int stat_sees_change(void)
 {
     struct stat st;
     int bad = 0;
-    put(other, "f", "1", 1, O_TRUNC);
-    must(stat(t_path(mnt, "f"), &st), "stat");
-    put(other, "f", "1234567", 7, O_TRUNC);
+    put(other, F, "1", 1, O_TRUNC);
+    must(stat(t_path(mnt, F), &st), "stat");
+    put(other, F, "1234567", 7, O_TRUNC);
     t_sleep_us((long)(actimeo * 1e6) + 300000);
-    must(stat(t_path(mnt, "f"), &st), "stat");
+    must(stat(t_path(mnt, F), &st), "stat");
     bad += st.st_size != 7;
     put(other, "appeared", "", 0, 0);
-    unlink(t_path(other, "f"));
+    unlink(t_path(other, F));
     t_sleep_us((long)(actimeo * 1e6) + 300000);
-    bad += stat(t_path(mnt, "f"), &st) == 0;
+    bad += stat(t_path(mnt, F), &st) == 0;
     bad += stat(t_path(mnt, "appeared"), &st) != 0;
     unlink(t_path(other, "appeared"));
     return bad;
@@ -362,14 +362,14 @@ static int lock_revalidates(bool posix)
     char a[100], b[100];
     int bad = 0, fd;
     text(a, sizeof a, 0);
-    put(other, "f", a, sizeof a, O_TRUNC);
-    fd = must(open(t_path(mnt, "f"), O_RDWR), "open");
+    put(other, F, a, sizeof a, O_TRUNC);
+    fd = must(open(t_path(mnt, F), O_RDWR), "open");
     for (int i = 0; i < 20; i++) {
         struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
         if (pread(fd, b, sizeof b, 0) != sizeof b)
             t_die("pread");
         text(a, sizeof a, 3 * i);
-        put(other, "f", a, sizeof a, 0);
+        put(other, F, a, sizeof a, 0);
         must(posix ? fcntl(fd, F_SETLKW, &l) : flock(fd, LOCK_EX), "lock");
         bad += pread(fd, b, sizeof b, 0) != sizeof b || memcmp(a, b, sizeof a);
         text(a, sizeof a, 3 * i + 1);
@@ -377,7 +377,7 @@ static int lock_revalidates(bool posix)
             t_die("pwrite");
         l.l_type = F_UNLCK;
         must(posix ? fcntl(fd, F_SETLK, &l) : flock(fd, LOCK_UN), "unlock");
-        bad += get(other, "f", b, sizeof b) != sizeof b || memcmp(a, b, sizeof a);
+        bad += get(other, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof a);
         watch_beat(watch, 0);
     }
     close(fd);
@@ -400,7 +400,7 @@ static int close_makes_visible(void)
     char a[10000], b[10000];
     int bad = 0;
     for (int i = 0; i < rounds; i++) {
-        int fd = must(open(t_path(mnt, "f"), O_RDWR | O_CREAT | O_TRUNC, 0666), "open");
+        int fd = must(open(t_path(mnt, F), O_RDWR | O_CREAT | O_TRUNC, 0666), "open");
         char *m;
         text(a, sizeof a, i);
         if (write(fd, a, sizeof a) != sizeof a)
@@ -411,7 +411,7 @@ static int close_makes_visible(void)
         m[5000] = a[5000] = (char)i;
         munmap(m, sizeof a);
         must(close(fd), "close");
-        bad += get(other, "f", b, sizeof b) != sizeof b || memcmp(a, b, sizeof a);
+        bad += get(other, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof a);
         watch_beat(watch, 0);
     }
     return bad;
@@ -426,17 +426,17 @@ static int truncated_while_mapped(void)
         int fd, at;
         char *m, sum = 0;
         memset(a, 'x', sizeof a);
-        put(other, "f", a, sizeof a, O_TRUNC);
-        fd = must(open(t_path(mnt, "f"), O_RDWR), "open");
+        put(other, F, a, sizeof a, O_TRUNC);
+        fd = must(open(t_path(mnt, F), O_RDWR), "open");
         m = mmap(NULL, sizeof a, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (m == MAP_FAILED)
             t_die("mmap");
         bad += m[0] != 'x' || m[8191] != 'x';
-        at = must(open(t_path(other, "f"), O_RDWR), "open");
+        at = must(open(t_path(other, F), O_RDWR), "open");
         must(ftruncate(at, 10), "truncate");
         must(ftruncate(at, sizeof a), "truncate");
         must(close(at), "close");
-        close(must(open(t_path(mnt, "f"), O_RDONLY), "open"));
+        close(must(open(t_path(mnt, F), O_RDONLY), "open"));
         for (int j = 10; j < 8192; j++)
             sum |= m[j];
         bad += sum != 0 || m[9] != 'x';
@@ -550,12 +550,13 @@ int main(int argc, const char **argv)
             bad[i] = -1;
             if (want) {
                 *done = i;
+                snprintf(F, sizeof F, "cto.%d", i);
                 watch_beat(watch, 0);
                 bad[i] = checks[i].run();
                 if (bad[i])
                     fprintf(stderr, "cto: %s did not hold %d times\n", checks[i].name, bad[i]);
             }
-            unlink(t_path(other, "f"));
+            unlink(t_path(other, F));
         }
         unlink(t_path(other, "log"));
         _exit(0);

@@ -88,6 +88,7 @@ void attr_stat(struct front *f, struct inode *i, struct stat *s, double *to)
     s->st_uid = a->uid;
     s->st_gid = a->gid;
     s->st_size = i->map ? mapping_size(i->map) : a->size;
+    __atomic_store_n(&i->told_size, (uint64_t)s->st_size, __ATOMIC_RELAXED);
     s->st_blocks = a->used / 512;
     s->st_ino = a->fileid;
     s->st_rdev = a->rdev;

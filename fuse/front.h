@@ -85,6 +85,7 @@ struct inode {
     uint64_t attr_timeout_ns; /* adaptive: from ac*min, doubling to ac*max while unchanged */
     uint64_t attr_expires_ns; /* CLOCK_MONOTONIC */
     uint64_t own_change_ns;   /* end of the last own operation that changed it: older replies lie */
+    uint64_t told_size;       /* the size the kernel was last told; atomic */
     bool changed_elsewhere;   /* seen in a reply, not yet revalidated */
     bool ctime_ours;          /* an own link, rename or unlink moved ctime: mtime decides */
     /* directories: change of the directory drops cached names */
@@ -290,6 +291,8 @@ void revalidate_with(struct front *f, struct inode *ino, const struct remote_cal
 void revalidate_later(struct front *f, struct inode *ino);
 /* Unmaps the whole file in a helper thread, then calls done(). */
 void revalidate_unmap(struct front *f, struct inode *ino, struct reval_wait *w);
+/* Has the kernel take over our size (unmap_refresh) in a helper thread, then calls done(). */
+void revalidate_size(struct front *f, struct inode *ino, struct reval_wait *w);
 
 /* ---- unmap.c ---- */
 /* The pool; before the loops run. 0 or negative errno. */
@@ -305,6 +308,9 @@ void unmap_stop(struct front *f);
  * 0 (also when the kernel does not know the inode), -ENOTCONN (the mount is gone, or unmap_stop()
  * was called), or why an own descriptor could not be had (-EMFILE and the like). */
 int unmap_inode(struct front *f, struct inode *ino, uint64_t off, uint64_t len, bool writers);
+/* Makes the kernel ask for the attributes now, and so take our size for its own (it never does for
+ * an append). Blocking, like unmap_inode(). */
+int unmap_refresh(struct front *f, struct inode *ino);
 /* From the handlers: is this OPEN, LOOKUP, OPENDIR or GETATTR ours? Then it is answered at once,
  * asking nobody: an unmap must not wait for the server. Lock-free. */
 bool unmap_is_helper(struct front *f, pid_t tid);

@@ -194,6 +194,14 @@ static void write_later(struct front *f, fuse_req_t req, struct file *file,
         write_taken(&wo->w);
 }
 
+static void grow_told_size(struct inode *ino, uint64_t end)
+{
+    uint64_t told = __atomic_load_n(&ino->told_size, __ATOMIC_RELAXED);
+
+    if (end > told)
+        __atomic_store_n(&ino->told_size, end, __ATOMIC_RELAXED);
+}
+
 void front_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size, off_t off,
                  struct fuse_file_info *fi)
 {
@@ -220,6 +228,8 @@ void front_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size
         .nowait = true,
     };
 
+    if (!fi->writepage) /* the kernel will know that size without being told */
+        grow_told_size(file->ino, w.offset + size);
     if (cache_write(&w) == 0 && !sync)
         fuse_reply_write(req, size);
     else

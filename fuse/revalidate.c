@@ -324,6 +324,25 @@ void revalidate_unmap(struct front *f, struct inode *ino, struct reval_wait *w)
     job_post(job);
 }
 
+static void refresh_size(struct reval_job *job)
+{
+    struct reval_wait *w = job->wait;
+
+    unmap_refresh(job->front, job->ino); /* where it fails the kernel appends where it thinks */
+    w->error = 0;
+    job_free(job);
+    w->done(w);
+}
+
+void revalidate_size(struct front *f, struct inode *ino, struct reval_wait *w)
+{
+    struct reval_job *job = job_new(f, ino);
+
+    job->wait = w;
+    job->run = refresh_size;
+    job_post(job);
+}
+
 /* ---- open files: fresh within the attribute timeout, also when only memory is read ---- */
 
 #define TICK_BATCH 64

@@ -29,6 +29,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define UNMAP_THREADS     4  /* from the start */
@@ -57,6 +58,7 @@ struct unmap_slot {
     pthread_cond_t changed;
     enum slot_state state;
     fuse_ino_t nodeid;
+    bool stat_only; /* for unmap_refresh() */
     fuse_req_t req; /* HELD: the FSYNC */
     int error;      /* DONE: of open() or the last fsync() */
     bool opened;    /* DONE */
@@ -102,7 +104,13 @@ static int slot_fsync(struct unmap_slot *s, int fd)
 static void slot_run(struct unmap_slot *s, fuse_ino_t nodeid)
 {
     int fd = unmap_root_open_file(s->pool->root, nodeid);
-    int error = fd < 0 ? fd : slot_fsync(s, fd);
+    int error = fd;
+    if (fd >= 0 && s->stat_only) {
+        struct stat st;
+        error = fstat(fd, &st) < 0 ? unmap_errno(-errno) : 0;
+    } else if (fd >= 0) {
+        error = slot_fsync(s, fd);
+    }
     if (fd >= 0)
         close(fd);
     pthread_mutex_lock(&s->lock);
@@ -239,6 +247,20 @@ int unmap_inode(struct front *f, struct inode *ino, uint64_t off, uint64_t len, 
     /* Of a file that the kernel has forgotten nothing can be lost; of the others (a mount that we
      * cannot reach, an fsync() that keeps failing) a write(2) in the gap could be. */
     return notify(f, ino->nodeid, off, len, opened || error == -ENXIO);
+}
+
+int unmap_refresh(struct front *f, struct inode *ino)
+{
+    struct unmap_slot *s = slot_take(f->unmap);
+    if (!s)
+        return -ENOTCONN;
+    int result = 0;
+    s->stat_only = true;
+    slot_unmap(f, s, ino->nodeid, 0, 0, &result);
+    s->stat_only = false;
+    int error = s->error;
+    slot_put(f->unmap, s);
+    return error;
 }
 
 /* ---- called by handlers: nothing here waits ---- */

@@ -317,13 +317,21 @@ struct file_sync {
     struct cache_sync sync;
     struct op *op;
     struct file *file;
+    bool flush;
 };
 
-/* The error that this descriptor has not been told of; else that of this attempt. */
-static int file_error(struct file *file, int attempt)
+/*
+ * The error that this descriptor has not been told of; else that of this attempt. FSYNC tells: the
+ * next one is silent. FLUSH only looks: a forked child closes its copy of the descriptor, too, and
+ * would take the error away from the parent, who does listen.
+ */
+static int file_error(struct file *file, int attempt, bool told)
 {
-    int err = mapping_error_check(file->ino->map, &file->rec->error_seen);
+    uint64_t seen = file->rec->error_seen;
+    int err = mapping_error_check(file->ino->map, &seen);
 
+    if (told)
+        file->rec->error_seen = seen;
     return err ? err : attempt;
 }
 
@@ -335,14 +343,14 @@ static void file_synced(struct cache_sync *s)
 
     /* A caller that was killed has not been told: the error waits for its next call. */
     if (op_claim(op)) {
-        err = file_error(w->file, err);
+        err = file_error(w->file, err, !w->flush);
         fuse_reply_err(op->req, -err);
     }
     op_end(op);
     free(w);
 }
 
-static void file_sync_reply(struct op *op, struct file *file)
+static void file_sync_reply(struct op *op, struct file *file, bool flush)
 {
     struct file_sync *w = calloc(1, sizeof *w);
 
@@ -352,6 +360,7 @@ static void file_sync_reply(struct op *op, struct file *file)
     }
     w->op = op;
     w->file = file;
+    w->flush = flush;
     w->sync.m = file->ino->map;
     w->sync.done = file_synced;
     if (cache_sync(&w->sync) != -EINPROGRESS)
@@ -370,7 +379,7 @@ void front_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     if (file->ino->locks)
         lock_release_posix(f, file->ino, fi->lock_owner);
     if (!file->ino->map || !writes(file->flags)) {
-        int err = file->ino->map ? file_error(file, 0) : 0;
+        int err = file->ino->map ? file_error(file, 0, false) : 0;
 
         fuse_reply_err(req, -err);
         return;
@@ -379,7 +388,7 @@ void front_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     struct op *op = op_new(f, req, file->ino);
 
     if (op)
-        file_sync_reply(op, file);
+        file_sync_reply(op, file, true);
 }
 
 void front_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
@@ -399,7 +408,7 @@ void front_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_fi
     struct op *op = op_new(f, req, file->ino);
 
     if (op)
-        file_sync_reply(op, file);
+        file_sync_reply(op, file, false);
 }
 
 void front_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)

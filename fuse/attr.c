@@ -1,148 +1,459 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Attribute cache, first version: no adaptive timeouts, no racily clean rule yet.
+ * The attribute cache: what is accepted from replies, what the kernel is told, for how long.
+ *
+ *   attr_accept()              any reply: refused when older than what is known; a regular file
+ * with pages whose token moved keeps its times and its size, is marked and revalidated in the
+ * background attr_accept_own()          the reply to an operation of ours that changed the object:
+ * accepted, and the pages' token moves along where the server proved that nothing came between
+ *   attr_accept_revalidated()  the end of a revalidation: accepted
+ *
+ * What the kernel is told is attr_stat(): the size of a regular file is the mapping's, which gets
+ * smaller only by truncation and revalidation (a smaller size makes the kernel drop dirty pages
+ * beyond it without a WRITE); mtime is local while bytes wait that the server has not seen, and no
+ * flush is made to get the server's.
+ *
+ * Timeouts adapt as in nfs(5): from ac*min, doubled each time that expired attributes turn out
+ * unchanged, up to ac*max. They count from the sending of the request.
+ *
+ * The kernel is never notified from here: a notification before the reply to a GETATTR or LOOKUP
+ * makes the kernel discard the reply's attributes.
+ *
+ * Locks: inode lock > mapping lock (inside cache/'s functions); the clock's lock is a leaf.
  */
-#include "fuse/ops.h"
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/stat.h>
-int attr_start(struct front *f)
+
+#include "fuse/clock.h"
+#include "fuse/ops.h"
+
+struct server_clock {
+    pthread_mutex_t lock;
+    struct server_time time;
+    atomic_bool asked;   /* FSINFO was sent */
+    atomic_bool pending; /* ... and not answered */
+    struct remote_call fsinfo;
+};
+
+/* ---- the clock ---- */
+
+static int64_t real_ns(void)
 {
-    return 0;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return clock_ns(now);
 }
-void attr_stop(struct front *f)
+
+static void fsinfo_done(struct remote_call *call)
 {
-}
-bool attr_fresh(struct inode *i)
-{
-    return i->attr_valid && i->attr_expires_ns > now_ns();
-}
-static void take(struct front *f, struct inode *i, const struct attr *a, uint64_t sent)
-{
-    i->rec->attr = *a;
-    i->attr_valid = true;
-    i->attr_sent_ns = sent;
-    i->attr_timeout_ns = f->config.acregmin_ns;
-    i->attr_expires_ns = now_ns() + i->attr_timeout_ns;
-}
-void attr_accept(struct front *f, struct inode *i, const struct remote_post *p,
-                 const struct remote_call *c)
-{
-    if (!p->valid)
-        return;
-    pthread_mutex_lock(&i->lock);
-    if (i->map) {
-        struct token t = token_of(&p->attr), h = mapping_token(i->map);
-        if (!mapping_has_pages(i->map) && !mapping_is_busy(i->map)) {
-            mapping_set_token(i->map, &t);
-            mapping_set_size(i->map, p->attr.size);
-            take(f, i, &p->attr, c->sent_ns);
-        } else if (token_equal(&t, &h))
-            take(f, i, &p->attr, c->sent_ns);
-    } else
-        take(f, i, &p->attr, c->sent_ns);
-    pthread_mutex_unlock(&i->lock);
-}
-void attr_accept_own(struct front *f, struct inode *i, const struct remote_wcc *pre,
-                     const struct remote_post *p, const struct remote_call *c)
-{
-    if (!p->valid)
-        return;
-    if (i->map && pre->valid) {
-        struct token a = {.ctime = pre->ctime, .mtime = pre->mtime, .size = pre->size, .valid = 1},
-                     b = token_of(&p->attr);
-        mapping_own_change(i->map, &a, &b);
+    struct server_clock *clock = call->arg;
+    if (!call->error) {
+        pthread_mutex_lock(&clock->lock);
+        clock->time.time_delta = clock_ns(call->u.fsinfo.time_delta);
+        pthread_mutex_unlock(&clock->lock);
     }
-    pthread_mutex_lock(&i->lock);
-    take(f, i, &p->attr, c->sent_ns);
-    pthread_mutex_unlock(&i->lock);
+    atomic_store(&clock->pending, false);
 }
-void attr_accept_revalidated(struct front *f, struct inode *i, const struct attr *a, uint64_t s)
+
+/* Asks for the server's time_delta, once, and when the first reply has shown that it is there. */
+static void clock_ask_delta(struct front *f)
 {
-    pthread_mutex_lock(&i->lock);
-    take(f, i, a, s);
-    pthread_mutex_unlock(&i->lock);
+    static const struct cred nobody_in_particular;
+    struct server_clock *clock = f->clock;
+    if (atomic_load_explicit(&clock->asked, memory_order_relaxed) ||
+        atomic_exchange(&clock->asked, true))
+        return;
+    atomic_store(&clock->pending, true);
+    clock->fsinfo = (struct remote_call){.op = REMOTE_FSINFO,
+                                         .cred = &nobody_in_particular,
+                                         .fh = f->remote->root,
+                                         .done = fsinfo_done,
+                                         .arg = clock};
+    remote_submit(f->remote, &clock->fsinfo);
 }
-bool attr_token_racy(struct front *f, const struct token *t)
+
+static void clock_reply(struct front *f, const struct attr *attr, const struct remote_call *call)
 {
-    return false;
+    clock_ask_delta(f);
+    int64_t real = real_ns();
+    pthread_mutex_lock(&f->clock->lock);
+    clock_seen(&f->clock->time, clock_ns(attr->ctime), (int64_t)call->replied_ns, real);
+    pthread_mutex_unlock(&f->clock->lock);
 }
+
+/* Operations that set the ctime of what they change, when they are carried out. A WRITE's may be
+ * set later; a LINK's or a RENAME's attributes may be of the file or of a directory. */
+static bool sets_ctime(enum remote_op op)
+{
+    return op == REMOTE_SETATTR || op == REMOTE_CREATE || op == REMOTE_MKDIR ||
+           op == REMOTE_SYMLINK || op == REMOTE_MKNOD || op == REMOTE_REMOVE || op == REMOTE_RMDIR;
+}
+
+static void clock_own_reply(struct front *f, const struct attr *attr,
+                            const struct remote_call *call)
+{
+    if (!sets_ctime(call->op) || call->retransmitted) {
+        clock_reply(f, attr, call);
+        return;
+    }
+    pthread_mutex_lock(&f->clock->lock);
+    clock_own(&f->clock->time, clock_ns(attr->ctime), (int64_t)call->sent_ns,
+              (int64_t)call->replied_ns);
+    pthread_mutex_unlock(&f->clock->lock);
+}
+
+bool attr_token_racy(struct front *f, const struct token *t, uint64_t sent_ns)
+{
+    int64_t real = real_ns() - (int64_t)(now_ns() - sent_ns);
+    pthread_mutex_lock(&f->clock->lock);
+    bool racy = clock_racy(&f->clock->time, clock_ns(t->ctime), (int64_t)sent_ns, real);
+    pthread_mutex_unlock(&f->clock->lock);
+    return racy;
+}
+
 bool attr_clock_coarse(struct front *f)
 {
-    return false;
+    pthread_mutex_lock(&f->clock->lock);
+    bool coarse = clock_coarse(&f->clock->time);
+    pthread_mutex_unlock(&f->clock->lock);
+    return coarse;
 }
-bool attr_only_ctime_ours(struct front *f, struct inode *i, const struct token *n,
-                          const struct token *h)
+
+int attr_start(struct front *f)
 {
-    return false;
+    f->clock = calloc(1, sizeof(*f->clock));
+    if (!f->clock)
+        return -ENOMEM;
+    pthread_mutex_init(&f->clock->lock, NULL);
+    return 0;
 }
-void attr_expire(struct inode *i)
+
+void attr_stop(struct front *f)
 {
-    i->attr_expires_ns = 0;
+    struct server_clock *clock = f->clock;
+    f->clock = NULL;
+    if (atomic_load(&clock->pending))
+        return; /* the remote side still points at it */
+    pthread_mutex_destroy(&clock->lock);
+    free(clock);
 }
-void attr_stat(struct front *f, struct inode *i, struct stat *s, double *to)
+
+/* ---- accepting: the inode lock is held below this line ---- */
+
+static bool same_token(const struct attr *a, const struct attr *b)
 {
-    struct attr *a = &i->rec->attr;
-    memset(s, 0, sizeof *s);
-    s->st_mode = a->mode;
-    s->st_nlink = a->nlink;
-    s->st_uid = a->uid;
-    s->st_gid = a->gid;
-    s->st_size = i->map ? mapping_size(i->map) : a->size;
-    __atomic_store_n(&i->told_size, (uint64_t)s->st_size, __ATOMIC_RELAXED);
-    s->st_blocks = a->used / 512;
-    s->st_ino = a->fileid;
-    s->st_rdev = a->rdev;
-    s->st_atim = a->atime;
-    s->st_mtim = a->mtime;
-    s->st_ctim = a->ctime;
-    s->st_blksize = 1 << 20;
-    uint64_t n = now_ns();
-    *to = i->attr_expires_ns > n ? (i->attr_expires_ns - n) / 1e9 : 0;
+    struct token x = token_of(a), y = token_of(b);
+    return token_equal(&x, &y);
 }
-void attr_fill_entry(struct front *f, struct inode *i, struct fuse_entry_param *e)
+
+/* `changed`: by somebody else, so that the timeout starts again from its minimum. */
+static void take(struct front *f, struct inode *ino, const struct attr *attr, uint64_t sent_ns,
+                 bool changed)
 {
-    memset(e, 0, sizeof *e);
-    e->ino = i->nodeid;
-    e->generation = 0; /* what unmap_root.c puts into its handles */
-    attr_stat(f, i, &e->attr, &e->attr_timeout);
-    e->entry_timeout = 1;
+    bool dir = S_ISDIR(attr->mode);
+    uint64_t min = dir ? f->config.acdirmin_ns : f->config.acregmin_ns;
+    uint64_t max = dir ? f->config.acdirmax_ns : f->config.acregmax_ns;
+    bool expired = ino->attr_valid && sent_ns >= ino->attr_expires_ns;
+    ino->attr_timeout_ns =
+        clock_next_timeout(ino->attr_timeout_ns, min, max, changed || !ino->attr_valid, expired);
+    ino->rec->attr = *attr;
+    ino->attr_valid = true;
+    ino->attr_sent_ns = sent_ns;
+    ino->attr_expires_ns = sent_ns + ino->attr_timeout_ns;
 }
-void attr_reply_entry(struct op *op, struct inode *ino)
+
+/* What does not tell one content from another is news at once, whatever becomes of the pages. */
+static void take_ownership(struct inode *ino, const struct attr *attr)
 {
+    struct attr *have = &ino->rec->attr;
+    have->mode = attr->mode;
+    have->nlink = attr->nlink;
+    have->uid = attr->uid;
+    have->gid = attr->gid;
 }
-static void done(struct remote_call *c)
+
+static bool is_old(const struct inode *ino, const struct attr *attr, uint64_t sent_ns)
 {
-    struct op *op = op_of(c);
-    struct stat s;
-    double t;
-    if (c->error) {
-        op_fail(op, -c->error);
+    return ino->attr_valid && clock_reply_is_old(sent_ns, attr->ctime, ino->attr_sent_ns,
+                                                 ino->rec->attr.ctime, ino->own_change_ns);
+}
+
+/* Nothing is cached, here or in the kernel: the token and the size are simply the server's. */
+static bool adopt_if_empty(struct inode *ino, const struct attr *attr)
+{
+    if (mapping_has_pages(ino->map) || mapping_is_busy(ino->map))
+        return false;
+    struct token now = token_of(attr);
+    mapping_set_token(ino->map, &now);
+    mapping_set_size(ino->map, attr->size);
+    return true;
+}
+
+static bool only_ctime_ours(struct front *f, struct inode *ino, const struct token *now,
+                            const struct token *have)
+{
+    bool ours = ino->ctime_ours;
+    ino->ctime_ours = false;
+    if (!ours || !now->valid || !have->valid || !ts_equal(now->mtime, have->mtime) ||
+        now->size != have->size || now->change != have->change)
+        return false;
+    /* Another change in the tick of the last one would show the same mtime, too. */
+    struct token of_mtime = *now;
+    of_mtime.ctime = now->mtime;
+    return !attr_token_racy(f, &of_mtime, ino->attr_sent_ns);
+}
+
+/* A regular file. True: a revalidation is due. */
+static bool accept_file(struct front *f, struct inode *ino, const struct attr *attr,
+                        uint64_t sent_ns)
+{
+    struct token now = token_of(attr), have = mapping_token(ino->map);
+    bool changed = !same_token(attr, &ino->rec->attr);
+    if (adopt_if_empty(ino, attr)) {
+        ino->changed_elsewhere = false;
+        take(f, ino, attr, sent_ns, changed);
+        return false;
+    }
+    if (!token_equal(&now, &have) && only_ctime_ours(f, ino, &now, &have)) {
+        mapping_set_token(ino->map, &now);
+        have = now;
+    }
+    if (token_equal(&now, &have)) {
+        ino->changed_elsewhere = false;
+        take(f, ino, attr, sent_ns, changed);
+        return false;
+    }
+    take_ownership(ino, attr);
+    /* A WRITE of ours under way may be what moved it: the next reply after it tells. */
+    if (mapping_is_dirty(ino->map))
+        return false;
+    ino->changed_elsewhere = true;
+    ino->attr_expires_ns = 0;
+    return true;
+}
+
+/* ---- accepting ---- */
+
+void attr_accept(struct front *f, struct inode *ino, const struct remote_post *post,
+                 const struct remote_call *call)
+{
+    bool later = false;
+    if (!post->valid)
+        return;
+    clock_reply(f, &post->attr, call);
+    pthread_mutex_lock(&ino->lock);
+    if (is_old(ino, &post->attr, call->sent_ns))
+        ;
+    else if (ino->map && S_ISREG(post->attr.mode))
+        later = accept_file(f, ino, &post->attr, call->sent_ns);
+    else
+        take(f, ino, &post->attr, call->sent_ns, !same_token(&post->attr, &ino->rec->attr));
+    pthread_mutex_unlock(&ino->lock);
+    if (later)
+        revalidate_later(f, ino);
+}
+
+/* Moves the pages' token along. WRITE and COMMIT are the cache's own matter. False: it did not
+ * get there, so the next reply has to tell. */
+static bool token_follow(struct front *f, struct inode *ino, const struct remote_wcc *pre,
+                         const struct attr *attr, enum remote_op op)
+{
+    struct token post = token_of(attr);
+    if (op == REMOTE_WRITE || op == REMOTE_COMMIT || adopt_if_empty(ino, attr))
+        return true;
+    if (pre->valid) {
+        struct token before = {
+            .ctime = pre->ctime, .mtime = pre->mtime, .size = pre->size, .valid = true};
+        return mapping_own_change(ino->map, &before, &post);
+    }
+    if (f->config.wcc == CACHE_WCC_TRUST)
+        mapping_set_token(ino->map, &post);
+    return f->config.wcc == CACHE_WCC_TRUST;
+}
+
+/* Did the object change between what we knew and the operation? */
+static bool changed_between(const struct inode *ino, const struct remote_wcc *pre)
+{
+    const struct attr *have = &ino->rec->attr;
+    return pre->valid && !(ts_equal(pre->ctime, have->ctime) && ts_equal(pre->mtime, have->mtime) &&
+                           pre->size == have->size);
+}
+
+void attr_accept_own(struct front *f, struct inode *ino, const struct remote_wcc *pre,
+                     const struct remote_post *post, const struct remote_call *call)
+{
+    if (!post->valid) {
+        attr_expire(ino);
         return;
     }
-    attr_accept(op->front, op->ino, &c->post, c);
-    attr_stat(op->front, op->ino, &s, &t);
+    clock_own_reply(f, &post->attr, call);
+    pthread_mutex_lock(&ino->lock);
+    bool known =
+        !ino->map || !S_ISREG(post->attr.mode) || token_follow(f, ino, pre, &post->attr, call->op);
+    /* Two of our operations at once: the reply with the older ctime may come last. */
+    if (!ino->attr_valid || ts_cmp(post->attr.ctime, ino->rec->attr.ctime) >= 0)
+        take(f, ino, &post->attr, call->sent_ns, changed_between(ino, pre));
+    else
+        known = false;
+    if (!known)
+        ino->attr_expires_ns = 0;
+    if (call->op != REMOTE_COMMIT)
+        ino->own_change_ns = now_ns();
+    pthread_mutex_unlock(&ino->lock);
+}
+
+void attr_accept_revalidated(struct front *f, struct inode *ino, const struct attr *attr,
+                             uint64_t sent_ns)
+{
+    pthread_mutex_lock(&ino->lock);
+    take(f, ino, attr, sent_ns, !same_token(attr, &ino->rec->attr));
+    ino->changed_elsewhere = false;
+    if (sent_ns < ino->own_change_ns)
+        ino->attr_expires_ns = 0;
+    pthread_mutex_unlock(&ino->lock);
+}
+
+void attr_expire(struct inode *ino)
+{
+    pthread_mutex_lock(&ino->lock);
+    ino->attr_expires_ns = 0;
+    ino->own_change_ns = now_ns();
+    pthread_mutex_unlock(&ino->lock);
+}
+
+bool attr_only_ctime_ours(struct front *f, struct inode *ino, const struct token *now,
+                          const struct token *have)
+{
+    pthread_mutex_lock(&ino->lock);
+    bool ours = only_ctime_ours(f, ino, now, have);
+    pthread_mutex_unlock(&ino->lock);
+    return ours;
+}
+
+/* ---- telling ---- */
+
+bool attr_fresh(struct inode *ino)
+{
+    pthread_mutex_lock(&ino->lock);
+    bool fresh = ino->attr_valid && !ino->changed_elsewhere && ino->attr_expires_ns > now_ns();
+    pthread_mutex_unlock(&ino->lock);
+    return fresh;
+}
+
+/* What the pages know better than the server. Inode lock held. */
+static void stat_from_mapping(struct inode *ino, struct stat *st)
+{
+    struct timespec written;
+    st->st_size = (off_t)mapping_size(ino->map);
+    if (!mapping_is_busy(ino->map))
+        return;
+    blkcnt_t blocks = (blkcnt_t)((st->st_size + 511) / 512);
+    if (st->st_blocks < blocks)
+        st->st_blocks = blocks;
+    if (!mapping_local_mtime(ino->map, &written))
+        return;
+    if (ts_cmp(written, st->st_mtim) > 0)
+        st->st_mtim = written;
+    if (ts_cmp(written, st->st_ctim) > 0)
+        st->st_ctim = written;
+}
+
+/* uid=, gid= and umask= as FUSE has them: what is shown, not what the server checks. */
+static void stat_present(const struct front_config *config, struct stat *st)
+{
+    if (config->have_uid)
+        st->st_uid = config->uid;
+    if (config->have_gid)
+        st->st_gid = config->gid;
+    if (config->have_umask)
+        st->st_mode = (st->st_mode & S_IFMT) | (0777 & ~config->umask);
+}
+
+void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *timeout)
+{
+    uint64_t now = now_ns();
+    pthread_mutex_lock(&ino->lock);
+    const struct attr *a = &ino->rec->attr;
+    *st = (struct stat){.st_ino = a->fileid,
+                        .st_mode = a->mode,
+                        .st_nlink = a->nlink,
+                        .st_uid = a->uid,
+                        .st_gid = a->gid,
+                        .st_rdev = a->rdev,
+                        .st_size = (off_t)a->size,
+                        .st_blksize = f->remote->wsize,
+                        .st_blocks = (blkcnt_t)((a->used + 511) / 512),
+                        .st_atim = a->atime,
+                        .st_mtim = a->mtime,
+                        .st_ctim = a->ctime};
+    if (ino->map)
+        stat_from_mapping(ino, st);
+    __atomic_store_n(&ino->told_size, (uint64_t)st->st_size, __ATOMIC_RELAXED);
+    stat_present(&f->config, st);
+    bool valid = ino->attr_valid && !ino->changed_elsewhere && ino->attr_expires_ns > now;
+    *timeout = valid ? (double)(ino->attr_expires_ns - now) / 1e9 : 0;
+    pthread_mutex_unlock(&ino->lock);
+}
+
+void attr_fill_entry(struct front *f, struct inode *ino, struct fuse_entry_param *e)
+{
+    /* The generation is what unmap_root.c puts into its handles. */
+    *e = (struct fuse_entry_param){.ino = ino->nodeid, .generation = 0};
+    attr_stat(f, ino, &e->attr, &e->attr_timeout);
+}
+
+/* ---- GETATTR ---- */
+
+static void getattr_reply(struct front *f, fuse_req_t req, struct inode *ino)
+{
+    struct stat st;
+    double timeout;
+    attr_stat(f, ino, &st, &timeout);
+    fuse_reply_attr(req, &st, timeout);
+}
+
+static void getattr_done(struct remote_call *call)
+{
+    struct op *op = op_of(call);
+    if (call->error) {
+        op_fail(op, -call->error);
+        return;
+    }
+    attr_accept(op->front, op->ino, &call->post, call);
     if (op_claim(op))
-        fuse_reply_attr(op->req, &s, t);
+        getattr_reply(op->front, op->req, op->ino);
     op_end(op);
 }
-void front_getattr(fuse_req_t req, fuse_ino_t n, struct fuse_file_info *fi)
+
+/* Known to have changed, and not yet revalidated: the old attributes, which go with the old pages,
+ * for no time at all. */
+static bool changed_elsewhere(struct inode *ino)
+{
+    pthread_mutex_lock(&ino->lock);
+    bool changed = ino->changed_elsewhere;
+    pthread_mutex_unlock(&ino->lock);
+    return changed;
+}
+
+void front_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
     struct front *f = front_of(req);
-    struct inode *i = inode_by_nodeid(f, n);
-    if (!i) {
+    struct inode *ino = inode_by_nodeid(f, nodeid);
+    if (!ino) {
         fuse_reply_err(req, ESTALE);
         return;
     }
-    if (attr_fresh(i) || unmap_is_helper(f, fuse_req_ctx(req)->pid)) {
-        struct stat s;
-        double t;
-        attr_stat(f, i, &s, &t);
-        fuse_reply_attr(req, &s, t);
-        inode_unref(f, i);
+    bool changed = changed_elsewhere(ino);
+    if (attr_fresh(ino) || changed || unmap_is_helper(f, fuse_req_ctx(req)->pid)) {
+        getattr_reply(f, req, ino);
+        if (changed)
+            revalidate_later(f, ino);
+        inode_unref(f, ino);
         return;
     }
-    struct op *op = op_new(f, req, i);
-    inode_unref(f, i);
+    struct op *op = op_new(f, req, ino);
+    inode_unref(f, ino);
     if (op)
-        op_submit(op, REMOTE_GETATTR, done);
+        op_submit(op, REMOTE_GETATTR, getattr_done);
 }

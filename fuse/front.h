@@ -255,15 +255,15 @@ void attr_expire(struct inode *ino);
 bool attr_fresh(struct inode *ino);
 /* What the kernel is told; the timeout in seconds for which it may rely on it. */
 void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *timeout);
-/* Fills and replies an entry (adds the lookup count; takes it back if the reply fails). */
-void attr_reply_entry(struct op *op, struct inode *ino);
+/* Fills an entry but for its own timeout, which is the caller's (name.c, dir.c). */
 void attr_fill_entry(struct front *f, struct inode *ino, struct fuse_entry_param *e);
 /* Accepts what a revalidation found, unconditionally. No lock held. */
 void attr_accept_revalidated(struct front *f, struct inode *ino, const struct attr *attr,
                              uint64_t sent_ns);
-/* True if a second change of the file now could leave the same token: sampled just now, the token
- * is no older than the server's granularity. Never true where the clock is not coarse. */
-bool attr_token_racy(struct front *f, const struct token *t);
+/* True if a change of the file after the token was sampled could leave the same token: when its
+ * call was sent, the server's clock may not have left the tick that it shows. Never true where the
+ * clock is not coarse. */
+bool attr_token_racy(struct front *f, const struct token *t, uint64_t sent_ns);
 /* The server's timestamps are ticks (until its own operations have shown them to be finer). */
 bool attr_clock_coarse(struct front *f);
 /* True if `now` differs from `have` only in a ctime that an own link, rename or unlink moved; asks

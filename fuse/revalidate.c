@@ -190,7 +190,7 @@ static void judge(struct reval_job *job, const struct remote_call *call)
     job->sent_ns = call->sent_ns;
 
     struct token now = token_of(&job->attr), have = mapping_token(ino->map);
-    bool racy = attr_token_racy(f, &now), same = token_equal(&now, &have);
+    bool racy = attr_token_racy(f, &now, job->sent_ns), same = token_equal(&now, &have);
 
     job->proves = !racy;
     if (mapping_has_pages(ino->map)) {

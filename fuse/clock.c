@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The server's clock and granularity, and the other rules of the attribute cache that are
+ * arithmetic only (clock.h says what for).
+ *
+ * A lower bound of the server's clock is all that the racy test needs. Every ctime c in a reply
+ * that arrived at t gives one: server - mono >= c - t. The best of them is kept, and made worse by
+ * the drift of clocks as it ages. Own operations also give an upper bound, c + granularity - sent:
+ * what contradicts it is a file from the future, or the server's clock was set back.
+ *
+ * A server with ticks shows only multiples of its tick between the ctimes of operations in
+ * sequence; one with fine timestamps shows microseconds. Twice the smallest difference seen is
+ * taken. A kernel with multigrain timestamps (Linux 6.13) gives a change after a sampling a time
+ * of its own, which is exactly what is needed here.
+ */
+#include "fuse/clock.h"
+
+static int64_t bound_lo(const struct server_time *c, int64_t mono)
+{
+    int64_t age = mono > c->lo_at ? mono - c->lo_at : 0;
+    return c->off_lo - CLOCK_DRIFT(age);
+}
+
+static int64_t bound_hi(const struct server_time *c, int64_t mono)
+{
+    int64_t age = mono > c->hi_at ? mono - c->hi_at : 0;
+    return c->off_hi + CLOCK_DRIFT(age);
+}
+
+static void raise_lo(struct server_time *c, int64_t off, int64_t mono)
+{
+    if (c->known && off <= bound_lo(c, mono))
+        return;
+    c->known = true;
+    c->off_lo = off;
+    c->lo_at = mono;
+}
+
+void clock_seen(struct server_time *c, int64_t ctime, int64_t replied, int64_t real)
+{
+    int64_t off = ctime - replied;
+    if (c->own ? off > bound_hi(c, replied) : ctime > real + CLOCK_SKEW_MAX)
+        return;
+    raise_lo(c, off, replied);
+}
+
+static void learn_step(struct server_time *c, int64_t ctime, int64_t sent)
+{
+    int64_t step = ctime - c->last_ctime;
+    if (c->last_ctime == 0 || sent < c->last_replied || step <= 0)
+        return;
+    if (c->step_min == 0 || step < c->step_min)
+        c->step_min = step;
+}
+
+void clock_own(struct server_time *c, int64_t ctime, int64_t sent, int64_t replied)
+{
+    learn_step(c, ctime, sent);
+    if (c->last_ctime == 0 || sent >= c->last_replied) {
+        c->last_ctime = ctime;
+        c->last_replied = replied;
+    }
+    int64_t lo = ctime - replied, hi = ctime + clock_granularity(c) - sent;
+    if (!c->own || hi < bound_hi(c, replied) || lo > bound_hi(c, replied)) {
+        c->off_hi = hi;
+        c->hi_at = replied;
+    }
+    c->own = true;
+    if (c->known && bound_lo(c, replied) > hi)
+        c->known = false; /* set back, or we believed a file from the future */
+    raise_lo(c, lo, replied);
+}
+
+int64_t clock_granularity(const struct server_time *c)
+{
+    int64_t gran =
+        c->step_min && 2 * c->step_min < CLOCK_GRAN_MAX ? 2 * c->step_min : CLOCK_GRAN_MAX;
+    return c->time_delta > gran ? c->time_delta : gran;
+}
+
+bool clock_coarse(const struct server_time *c)
+{
+    return clock_granularity(c) >= CLOCK_GRAN_FINE;
+}
+
+bool clock_racy(const struct server_time *c, int64_t ctime, int64_t sent, int64_t real)
+{
+    if (!clock_coarse(c))
+        return false;
+    if (c->known && sent + bound_lo(c, sent) >= ctime + clock_granularity(c))
+        return false;
+    return c->own || real < ctime + CLOCK_SKEW_MAX;
+}
+
+uint64_t clock_next_timeout(uint64_t timeout, uint64_t min, uint64_t max, bool changed,
+                            bool expired)
+{
+    if (changed || timeout < min)
+        return min;
+    if (expired)
+        timeout *= 2;
+    return timeout > max ? max : timeout;
+}
+
+bool clock_reply_is_old(uint64_t sent, struct timespec ctime, uint64_t have_sent,
+                        struct timespec have_ctime, uint64_t own_change)
+{
+    int64_t c = clock_ns(ctime), have = clock_ns(have_ctime);
+    return (sent < own_change && c <= have) || (sent < have_sent && c < have);
+}

@@ -223,12 +223,14 @@ void raw_build(struct raw *raw, struct xbuf *out, uint32_t xid, uint32_t prog, u
         x_u64(out, 0);
     } else {
         x_u32(out, 1);
-        x_u32(out, 20);
+        x_u32(out, 20 + 4 * raw->ngroups);
         x_u32(out, 0);
         x_u32(out, 0);
         x_u32(out, raw->uid);
         x_u32(out, raw->gid);
-        x_u32(out, 0);
+        x_u32(out, raw->ngroups);
+        for (uint32_t i = 0; i < raw->ngroups; i++)
+            x_u32(out, raw->groups[i]);
     }
     x_u64(out, 0);
     if (args)

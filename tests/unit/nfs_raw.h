@@ -97,6 +97,7 @@ struct raw {
     uint16_t server_port, own_port;
     uint32_t next_xid;
     uint32_t uid, gid; /* AUTH_SYS; uid UINT32_MAX: AUTH_NONE */
+    uint32_t ngroups, groups[20];
     struct xbuf reply; /* of the last call, behind the status */
 };
 

@@ -4,9 +4,11 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -123,6 +125,34 @@ static void what_could_never_be_committed_is_refused(void **state)
     assert_int_equal(raw_write(&f.raw, &fh, 5ULL << 32, "far", 3, 0, NULL), E_OK);
     assert_int_equal(raw_commit(&f.raw, &fh, NULL), E_OK);
     expect_content(&f, &fh, 5ULL << 32, "far", 3);
+    fixture_stop(&f);
+}
+
+/* A file that cannot be committed stays uncommitted, says so, and keeps no other from it. */
+static void failed_commit_keeps_the_data(void **state)
+{
+    struct fixture f;
+    struct rlimit limit, small;
+    char answer[256];
+
+    fixture_start(&f, NULL);
+    struct fh big = file_with(&f, "big"), other = file_with(&f, "other");
+    assert_int_equal(raw_write(&f.raw, &big, 1 << 20, "tail", 4, 0, NULL), E_OK);
+    assert_int_equal(raw_write(&f.raw, &other, 0, "other", 5, 0, NULL), E_OK);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    small = (struct rlimit){1 << 16, limit.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+    assert_int_equal(raw_commit(&f.raw, &big, NULL), E_FBIG);
+    FILE *out = fmemopen(answer, sizeof(answer), "w");
+    assert_false(server_command(f.srv, "commit", out));
+    fclose(out);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    assert_string_equal(fixture_get(&f, "other"), "other");
+    assert_string_equal(fixture_get(&f, "big"), "");
+    expect_content(&f, &big, 1 << 20, "tail", 4);
+    assert_int_equal(raw_commit(&f.raw, &big, NULL), E_OK);
+    expect_content(&f, &big, 1 << 20, "tail", 4);
     fixture_stop(&f);
 }
 
@@ -446,6 +476,7 @@ int main(void)
         cmocka_unit_test(uncommitted_ranges_merge),
         cmocka_unit_test(uncommitted_data_stays_out_of_the_directory_until_commit),
         cmocka_unit_test(what_could_never_be_committed_is_refused),
+        cmocka_unit_test(failed_commit_keeps_the_data),
         cmocka_unit_test(reboot_loses_uncommitted_data_and_changes_the_verifier),
         cmocka_unit_test(orderly_shutdown_commits),
         cmocka_unit_test(write_through_is_seen_in_the_directory_at_once),

@@ -316,6 +316,23 @@ static void reboot_at_a_call_is_not_that_call(void **state)
     fixture_stop(&f);
 }
 
+static void reboot_forgets_the_duplicate_request_cache(void **state)
+{
+    struct fixture f;
+    struct xbuf args = {0};
+
+    fixture_start(&f, NULL);
+    fixture_put(&f, "a", "");
+    remove_args(&args, &f.root, "a");
+    assert_int_equal(raw_nfs_xid(&f.raw, 5, P_REMOVE, &args), E_OK);
+    assert_int_equal(raw_nfs_xid(&f.raw, 5, P_REMOVE, &args), E_OK);
+    fixture_command(&f, "reboot");
+    raw_reconnect(&f.raw);
+    assert_int_equal(raw_nfs_xid(&f.raw, 5, P_REMOVE, &args), E_NOENT);
+    x_free(&args);
+    fixture_stop(&f);
+}
+
 static void down_after_reboot_refuses_connections_for_a_while(void **state)
 {
     struct fixture f;
@@ -469,6 +486,7 @@ int main(void)
         cmocka_unit_test(short_read_and_short_write_say_so),
         cmocka_unit_test(silent_executes_and_says_nothing),
         cmocka_unit_test(reboot_at_a_call_is_not_that_call),
+        cmocka_unit_test(reboot_forgets_the_duplicate_request_cache),
         cmocka_unit_test(down_after_reboot_refuses_connections_for_a_while),
         cmocka_unit_test(pause_keeps_calls_until_resume),
         cmocka_unit_test(probability_repeats_with_its_seed),

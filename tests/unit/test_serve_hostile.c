@@ -146,6 +146,10 @@ static void unknown_programs_versions_and_procedures_are_answered(void **state)
         assert_int_equal(raw_receive(&f.raw, &xid), cases[i].accept);
         assert_int_equal(xid, 12);
     }
+    f.raw.ngroups = 17;
+    raw_build(&f.raw, &call, 12, 100003, P_GETATTR, &args);
+    raw_send(&f.raw, call.data, call.len);
+    assert_int_equal(raw_receive(&f.raw, &xid), 0x100 + 1);
     x_free(&call);
     x_free(&args);
     fixture_stop(&f);

@@ -401,6 +401,14 @@ static void callers_have_their_own_permissions(void **state)
     assert_int_equal(raw_nfs(&f.raw, P_ACCESS, &args), E_OK);
     x_get_post(&f.raw.reply, &a);
     assert_int_equal(x_get32(&f.raw.reply), 0);
+    assert_int_equal(chmod(fixture_path(&f, "secret"), 0640), 0);
+    assert_int_equal(chown(fixture_path(&f, "secret"), 0, 5000), 0);
+    f.raw.ngroups = 16;
+    f.raw.groups[15] = 5000;
+    assert_int_equal(raw_read(&f.raw, &fh, 0, &byte, 1, &n, NULL), E_OK);
+    f.raw.ngroups = 15;
+    assert_int_equal(raw_read(&f.raw, &fh, 0, &byte, 1, &n, NULL), E_ACCES);
+    f.raw.ngroups = 0;
     /* What a caller makes is the caller's, and its owner may write it whatever the mode says. */
     assert_int_equal(chmod(f.export, 0777), 0);
     assert_int_equal(raw_create(&f.raw, &f.root, "mine", &other), E_OK);

@@ -302,6 +302,21 @@ static void a_half_dead_server_is_found_and_waited_for(void **state)
     mounted_stop();
 }
 
+static void the_end_does_not_wait_for_a_server_that_is_silent(void **state)
+{
+    mounted_start((struct nfs3_options){.nconnect = 3}, &(struct server_options){0});
+    serve_command("pause");
+    parked_done = 0;
+    parked = (struct remote_call){
+        .op = REMOTE_GETATTR, .fh = m.remote->root, .cred = &m.cred, .done = parked_finished};
+    remote_submit(m.remote, &parked);
+    uint64_t start = now_ns();
+    mounted_stop();
+    assert_int_equal(parked_done, 1);
+    assert_int_equal(parked.error, -ENOTCONN);
+    assert_true(now_ns() - start < 10000000000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -316,6 +331,7 @@ int main(void)
         cmocka_unit_test(names_are_made_and_removed_once),
         cmocka_unit_test(a_reboot_changes_the_verifier_and_nothing_else),
         cmocka_unit_test(a_half_dead_server_is_found_and_waited_for),
+        cmocka_unit_test(the_end_does_not_wait_for_a_server_that_is_silent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

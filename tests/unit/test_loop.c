@@ -207,7 +207,6 @@ static void replace_other(struct loop *loop, int fd, uint32_t events, void *arg)
     int again = eventfd(0, EFD_NONBLOCK);
     assert_int_equal(again, other);
     assert_int_equal(loop_add_fd(loop, again, EPOLLIN, must_not_run, NULL), 0);
-    loop_stop(loop);
 }
 
 static void stop_now(struct loop_timer *t)
@@ -224,7 +223,6 @@ static void an_event_of_a_removed_descriptor_is_dropped(void **state)
         efd[i] = eventfd(1, EFD_NONBLOCK);
         assert_int_equal(loop_add_fd(the_loop, efd[i], EPOLLIN, replace_other, NULL), 0);
     }
-    loop_run(the_loop);
     loop_timer_set(the_loop, &quit, 20000000);
     loop_run(the_loop);
     assert_int_equal(calls, 1);
@@ -266,6 +264,30 @@ static void a_kick_runs_the_hooks_again_before_the_sleep(void **state)
     loop_free(the_loop);
 }
 
+static struct counted hook_task;
+
+static void posting_hook(struct loop_hook *h)
+{
+    if (!hook_task.number++)
+        loop_post(the_loop, &hook_task.task);
+}
+
+static void stop_task(struct loop_task *task)
+{
+    loop_stop(the_loop);
+}
+
+static void a_task_posted_by_a_hook_runs_before_the_sleep(void **state)
+{
+    struct loop_hook hook = {.fn = posting_hook};
+    the_loop = loop_new("test");
+    hook_task = (struct counted){.task.fn = stop_task};
+    loop_add_hook(the_loop, &hook);
+    loop_run(the_loop); /* or it sleeps for ever */
+    assert_int_equal(hook_task.number, 1);
+    loop_free(the_loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +297,7 @@ int main(void)
         cmocka_unit_test(timers_fire_in_order_and_can_be_moved),
         cmocka_unit_test(a_thousand_timers_fire_by_time),
         cmocka_unit_test(an_event_of_a_removed_descriptor_is_dropped),
+        cmocka_unit_test(a_task_posted_by_a_hook_runs_before_the_sleep),
         cmocka_unit_test(a_kick_runs_the_hooks_again_before_the_sleep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

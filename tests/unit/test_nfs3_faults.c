@@ -151,6 +151,23 @@ static void data_survives_replies_cut_inside_the_data(void **state)
     assert_true(stats.reconnects >= 5);
 }
 
+/* Cut off is not the same as impossible to receive: no number of times makes it an error. */
+static void a_reply_cut_off_many_times_still_comes(void **state)
+{
+    mounted_start((struct nfs3_options){.nconnect = 1}, &(struct server_options){0});
+    uint8_t *data = calloc(1, SLOT_MAX), *back = malloc(SLOT_MAX);
+    assert_int_equal(make_file("cut", &file), 0);
+    assert_int_equal(write_at(&file, 0, data, SLOT_MAX, REMOTE_UNSTABLE), 0);
+    serve_command("add READ:drop-mid=5000:count=8");
+    assert_int_equal(read_at(&file, 0, back, SLOT_MAX), SLOT_MAX);
+    assert_memory_equal(data, back, SLOT_MAX);
+    nfs3_stats(m.remote, &stats);
+    assert_int_equal(stats.proc[PROC_READ].retransmits, 8);
+    mounted_stop();
+    free(data);
+    free(back);
+}
+
 static void data_survives_lost_replies(void **state)
 {
     data_survives("add READ,WRITE:lost-reply:prob=0.03:seed=5", 30, (struct nfs3_options){0});
@@ -323,6 +340,7 @@ int main(void)
         cmocka_unit_test(data_survives_dropped_connections),
         cmocka_unit_test(data_survives_replies_cut_inside),
         cmocka_unit_test(data_survives_replies_cut_inside_the_data),
+        cmocka_unit_test(a_reply_cut_off_many_times_still_comes),
         cmocka_unit_test(data_survives_lost_replies),
         cmocka_unit_test(data_survives_silence),
         cmocka_unit_test(data_survives_jukebox),

@@ -107,12 +107,13 @@ static void a_malformed_reply_is_an_error_of_its_call_only(void **state)
 static void bad_handle(struct fake *f, const struct fake_request *req)
 {
     static const uint32_t len[] = {0, 65, 0x80000000u, 0xffffffffu, 0x7fffffffu};
-    uint8_t fh[80] = {1};
+    uint8_t fh[68] = {1};
     struct reply r = {0};
     put_ok(&r, req->xid, 0);
     put32(&r, len[wrong]);
-    put_raw(&r, fh, sizeof(fh));
-    put64(&r, 0);
+    put_raw(&r, fh, len[wrong] ? sizeof(fh) : 0);
+    put_post(&r, 1, FILE_ID, 0); /* all the rest is as it should be */
+    put32(&r, 0);
     reply_send(f, req, &r);
 }
 
@@ -130,7 +131,7 @@ static void a_handle_of_wrong_length_is_refused(void **state)
 /* ---- READ ---- */
 
 enum { BLOCK = 300000 };
-static uint8_t pattern[BLOCK], got[BLOCK + 64];
+static uint8_t pattern[BLOCK + 4], got[BLOCK + 64];
 static size_t fragment;
 
 static void read_reply(struct fake *f, const struct fake_request *req)
@@ -162,7 +163,7 @@ static void read_reply(struct fake *f, const struct fake_request *req)
     put32(&r, count);
     put32(&r, 0);
     put32(&r, len);
-    put_raw(&r, pattern, sent > BLOCK ? BLOCK : sent);
+    put_raw(&r, pattern, sent);
     put_raw(&r, "\0\0\0", -sent & 3);
     if (fragment)
         reply_send_in_fragments(f, req, &r, fragment);

@@ -315,6 +315,8 @@ static void fragment_end(struct conn *conn, struct call_list *calls)
         STAILQ_INSERT_TAIL(calls, call, link);
     conn->record = NULL;
     conn->record_len = conn->record_cap = 0;
+    conn->shown = false;
+    conn->cut_at = 0;
 }
 
 /* Take what the stage holds apart (RFC 5531 section 11). False: this is no client. */
@@ -359,9 +361,14 @@ static ssize_t conn_read(struct conn *conn)
     int count = 0;
     ssize_t n;
 
-    if (conn->in_fragment)
-        iov[count++] = (struct iovec){conn->record + conn->record_len, conn->fragment_left};
-    iov[count++] = (struct iovec){conn->stage, STAGE_SIZE};
+    if (conn->cut_at) {
+        iov[count++] =
+            (struct iovec){conn->record + conn->record_len, conn->cut_at - conn->record_len};
+    } else {
+        if (conn->in_fragment)
+            iov[count++] = (struct iovec){conn->record + conn->record_len, conn->fragment_left};
+        iov[count++] = (struct iovec){conn->stage, STAGE_SIZE};
+    }
     conn->stage_at = conn->stage_len = 0;
     do
         n = readv(conn->fd, iov, count);
@@ -378,6 +385,20 @@ static ssize_t conn_read(struct conn *conn)
     return n;
 }
 
+/* Whether a fault closes the connection before the rest of the record arrives. */
+static bool cut_off(struct conn *conn)
+{
+    if (!conn->in_fragment || conn->record_len < RPC_PEEK)
+        return false;
+    if (!conn->shown) {
+        size_t expected = conn->record_len + conn->fragment_left;
+        size_t cut_at = serve_rpc_arriving(conn->srv, conn->record, expected);
+        conn->shown = true;
+        conn->cut_at = cut_at < expected ? cut_at : expected;
+    }
+    return conn->cut_at && conn->record_len >= conn->cut_at;
+}
+
 /* The event is ours: read until there is something to do. Calls that are ready go to CALLS. */
 static void conn_readable(struct conn *conn, struct call_list *calls)
 {
@@ -391,7 +412,7 @@ static void conn_readable(struct conn *conn, struct call_list *calls)
         }
         if (conn->in_fragment && conn->fragment_left == 0)
             fragment_end(conn, calls);
-        if (!assemble(conn, calls)) {
+        if (!assemble(conn, calls) || cut_off(conn)) {
             serve_conn_kill(conn);
             break;
         }

@@ -18,6 +18,7 @@ enum fault_kind {
     KIND_DELAY,
     KIND_ERROR,
     KIND_DROP,
+    KIND_DROP_CALL,
     KIND_DROP_MID,
     KIND_SHORT_READ,
     KIND_SHORT_WRITE,
@@ -92,6 +93,7 @@ static const struct action {
     {"nospace", KIND_ERROR, ARG_NONE, NFS3ERR_NOSPC, PROCS_ROOM},
     {"stale", KIND_ERROR, ARG_NONE, NFS3ERR_STALE, 0},
     {"drop", KIND_DROP, ARG_NONE, 0, 0},
+    {"drop-call", KIND_DROP_CALL, ARG_OPTIONAL, 0, 0},
     {"drop-mid", KIND_DROP_MID, ARG_OPTIONAL, 0, 0},
     {"short-read", KIND_SHORT_READ, ARG_NUMBER, 0, BIT(NFSPROC3_READ)},
     {"short-write", KIND_SHORT_WRITE, ARG_NUMBER, 0, BIT(NFSPROC3_WRITE)},
@@ -212,7 +214,8 @@ static int parse_action(struct fault *fault, char *text, char *err, size_t errle
     if (!action)
         return fail(err, errlen,
                     "no such action '%s': want delay=MS, error=STATUS, jukebox, nospace, stale, "
-                    "drop, drop-mid[=BYTES], short-read=BYTES, short-write=BYTES, lost-reply, "
+                    "drop, drop-call[=BYTES], drop-mid[=BYTES], short-read=BYTES, "
+                    "short-write=BYTES, lost-reply, "
                     "silent or reboot[=MS]",
                     text);
     fault->kind = action->kind;
@@ -406,7 +409,8 @@ static bool fault_fires(struct fault *fault)
     return true;
 }
 
-void faults_plan(struct faults *faults, unsigned proc, const nfs_fh3 *fh, struct fault_plan *plan)
+void faults_plan(struct faults *faults, enum fault_phase phase, unsigned proc, const nfs_fh3 *fh,
+                 struct fault_plan *plan)
 {
     memset(plan, 0, sizeof(*plan));
     if (proc >= 64)
@@ -416,6 +420,8 @@ void faults_plan(struct faults *faults, unsigned proc, const nfs_fh3 *fh, struct
         if (!(fault->procs & BIT(proc)))
             continue;
         if (fault->has_file && (!fh || memcmp(fh, &fault->file, sizeof(*fh)) != 0))
+            continue;
+        if (phase != FAULT_ALL && (phase == FAULT_ARRIVING) != (fault->kind == KIND_DROP_CALL))
             continue;
         if (!fault_fires(fault))
             continue;
@@ -430,6 +436,10 @@ void faults_plan(struct faults *faults, unsigned proc, const nfs_fh3 *fh, struct
             break;
         case KIND_DROP:
             plan->drop = true;
+            break;
+        case KIND_DROP_CALL:
+            plan->cut_call = true;
+            plan->cut_call_bytes = (uint32_t)fault->arg;
             break;
         case KIND_DROP_MID:
             plan->drop_mid = true;

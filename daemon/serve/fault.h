@@ -33,6 +33,8 @@ struct fault_plan {
     uint32_t short_read, short_write;
     bool has_short_read, has_short_write;
     bool drop;     /* close the connection instead of executing */
+    bool cut_call; /* close the connection once cut_call_bytes of the call arrived (0: half) */
+    uint32_t cut_call_bytes;
     bool drop_mid; /* execute, send drop_mid_bytes of the reply (0: half), close */
     uint32_t drop_mid_bytes;
     bool lost_reply; /* execute, close without a reply */
@@ -65,8 +67,15 @@ bool faults_clear(struct faults *faults, unsigned id);
 /* One line per fault: "ID fired=N seen=N SPEC". */
 void faults_list(struct faults *faults, FILE *out);
 
-/* Show the call to every fault. FH is the first handle of its arguments, NULL when it has none. */
-void faults_plan(struct faults *faults, unsigned proc, const nfs_fh3 *fh, struct fault_plan *plan);
+/*
+ * Show the call to every fault. FH is the first handle of its arguments, NULL when it has none.
+ * A call that does not arrive at once is shown twice: FAULT_ARRIVING, with the RPC header there, to
+ * the faults that cut it off (FH is NULL, so that those for one file do not fire), then FAULT_REST
+ * to the others; one that does is shown once: FAULT_ALL.
+ */
+enum fault_phase { FAULT_ARRIVING, FAULT_REST, FAULT_ALL };
+void faults_plan(struct faults *faults, enum fault_phase phase, unsigned proc, const nfs_fh3 *fh,
+                 struct fault_plan *plan);
 
 /* Name of a procedure number (FAULT_PROC_MOUNT added for MOUNT), of a status; "?" when unknown. */
 const char *serve_proc_name(unsigned proc);

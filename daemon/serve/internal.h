@@ -70,6 +70,8 @@ struct conn {
     size_t fragment_left;
     uint8_t *record;
     size_t record_len, record_cap;
+    bool shown;    /* the incomplete record was shown to the faults */
+    size_t cut_at; /* close when so much of it is there; 0: do not */
 
     pthread_mutex_t lock; /* what follows */
     bool dead, arm_in, arm_out, sending, throttled;
@@ -164,6 +166,10 @@ struct reply *serve_reply_new(size_t head_cap);
 void serve_reply_free(struct reply *reply);
 
 /* rpc.c */
+/* The first RPC_PEEK bytes at least of a record of EXPECTED bytes arrived: how many are to be taken
+ * before the connection is closed, 0 for all. */
+#define RPC_PEEK 24
+size_t serve_rpc_arriving(struct server *srv, const uint8_t *record, size_t expected);
 /* A record arrived; the buffer is consumed. The call to run with serve_rpc_run, or NULL. */
 struct call *serve_rpc_accept(struct server *srv, struct conn *conn, uint8_t *record, size_t len,
                               size_t cap);

@@ -256,7 +256,8 @@ static void plan_faults(struct call *call)
         if (xdr_nfs_fh3(&xdrs, &fh))
             which = &fh;
     }
-    faults_plan(&call->srv->faults, call->number, which, &call->plan);
+    faults_plan(&call->srv->faults, call->conn->shown ? FAULT_REST : FAULT_ALL, call->number, which,
+                &call->plan);
 }
 
 static void log_call(const struct call *call, uint32_t status, uint64_t ns, const char *what)
@@ -284,7 +285,7 @@ static bool fault_before(struct call *call)
         server_reboot(call->srv, plan->reboot_ms);
         return true;
     }
-    if (plan->drop) {
+    if (plan->drop || plan->cut_call) {
         log_call(call, 0, 0, "drop");
         serve_conn_kill(call->conn);
         return true;
@@ -315,6 +316,23 @@ static bool answered_by_drc(struct call *call)
     send_bytes(call->conn, bytes, len);
     free(bytes);
     return true;
+}
+
+size_t serve_rpc_arriving(struct server *srv, const uint8_t *record, size_t expected)
+{
+    struct fault_plan plan;
+    uint32_t word[6];
+
+    for (int i = 0; i < 6; i++) {
+        memcpy(&word[i], record + i * 4, 4);
+        word[i] = ntohl(word[i]);
+    }
+    if (word[1] != CALL || word[3] != NFS_PROGRAM || word[5] >= 22)
+        return 0;
+    faults_plan(&srv->faults, FAULT_ARRIVING, word[5], NULL, &plan);
+    if (!plan.cut_call)
+        return 0;
+    return plan.cut_call_bytes ? plan.cut_call_bytes : expected / 2;
 }
 
 struct call *serve_rpc_accept(struct server *srv, struct conn *conn, uint8_t *record, size_t len,

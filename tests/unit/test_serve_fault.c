@@ -219,6 +219,40 @@ static void drop_closes_without_executing(void **state)
     fixture_stop(&f);
 }
 
+/* A large WRITE of which the client has sent one half, and would have to send the other. */
+static void drop_call_cuts_a_large_call(void **state)
+{
+    struct fixture f;
+    struct xbuf args = {0}, call = {0};
+    uint8_t *data = calloc(1, 1 << 20);
+    struct fh fh;
+    char byte;
+
+    fixture_start(&f, NULL);
+    assert_int_equal(raw_create(&f.raw, &f.root, "a", &fh), E_OK);
+    fixture_command(&f, "WRITE:drop-call:count=1");
+    fixture_command(&f, "WRITE:drop-call=100000:skip=1:count=1");
+    x_fh(&args, &fh), x_u64(&args, 0), x_u32(&args, 1 << 20), x_u32(&args, 2);
+    x_opaque(&args, data, 1 << 20);
+    for (int i = 0; i < 2; i++) {
+        raw_build(&f.raw, &call, 600, 100003, P_WRITE, &args);
+        raw_send(&f.raw, call.data, i ? 99000 : call.len / 2 - 1000);
+        assert_false(raw_readable(&f.raw, 50));
+        raw_send(&f.raw, call.data, 2000);
+        assert_true(raw_readable(&f.raw, 10000));
+        assert_true(recv(f.raw.fd, &byte, 1, 0) <= 0);
+        raw_reconnect(&f.raw);
+    }
+    assert_string_equal(fixture_get(&f, "a"), "");
+    assert_int_equal(raw_write(&f.raw, &fh, 0, data, 1 << 20, 2, NULL), E_OK);
+    assert_int_equal(fixture_fired(&f, 1), 1);
+    assert_int_equal(fixture_fired(&f, 2), 1);
+    free(data);
+    x_free(&args);
+    x_free(&call);
+    fixture_stop(&f);
+}
+
 static void drop_mid_cuts_the_reply(void **state)
 {
     struct fixture f;
@@ -482,6 +516,7 @@ int main(void)
         cmocka_unit_test(nospace_spares_calls_that_need_no_room),
         cmocka_unit_test(stale_can_be_meant_for_one_file),
         cmocka_unit_test(drop_closes_without_executing),
+        cmocka_unit_test(drop_call_cuts_a_large_call),
         cmocka_unit_test(drop_mid_cuts_the_reply),
         cmocka_unit_test(short_read_and_short_write_say_so),
         cmocka_unit_test(silent_executes_and_says_nothing),

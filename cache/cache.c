@@ -16,10 +16,12 @@
 
 #include "cache/internal.h"
 
-#define PAGE_METADATA  96
-#define OVERFLOW_MOST  (32u << 20)
-#define FLUSH_EVERY_NS 500000000ull
-#define KICK_TRIES     64
+#define PAGE_METADATA    96
+#define OVERFLOW_LEAST   (16u << 20)
+#define OVERFLOW_MOST    (32u << 20)
+#define FLUSH_EVERY_NS   500000000ull
+#define RECLAIM_AGAIN_NS 5000000ull
+#define KICK_TRIES       64
 
 uint64_t cache_now_ns(void)
 {
@@ -38,7 +40,7 @@ static uint32_t budget_frames(const struct cache_config *c)
 
 static uint32_t overflow_frames(uint32_t frames)
 {
-    uint32_t n = frames / 16 + 64;
+    uint32_t n = frames / 16 + OVERFLOW_LEAST / PAGE_SIZE;
 
     return n > OVERFLOW_MOST / PAGE_SIZE ? OVERFLOW_MOST / PAGE_SIZE : n;
 }
@@ -99,6 +101,12 @@ void cache_poke(struct cache *c)
         ;
     while (__atomic_load_n(&c->parked, __ATOMIC_RELAXED) && write_unpark(c))
         ;
+    if (!c->unmapping)
+        return;
+    if (__atomic_load_n(&c->starved, __ATOMIC_RELAXED))
+        read_unstarve_urgent(c);
+    if (__atomic_load_n(&c->parked, __ATOMIC_RELAXED))
+        write_unpark_urgent(c);
 }
 
 /* ---- helper threads ---- */
@@ -122,6 +130,15 @@ void flusher_wake(struct cache *c)
     pthread_mutex_unlock(&c->helper_lock);
 }
 
+/* Helper lock held. */
+static void doze(struct cache *c, pthread_cond_t *wake, uint64_t ns)
+{
+    uint64_t at = cache_now_ns() + ns;
+    struct timespec until = {(time_t)(at / 1000000000u), (long)(at % 1000000000u)};
+
+    pthread_cond_timedwait(wake, &c->helper_lock, &until);
+}
+
 static void *flusher(void *arg)
 {
     struct cache *c = arg;
@@ -129,22 +146,16 @@ static void *flusher(void *arg)
     pthread_setname_np(pthread_self(), "nfsc-flush");
     pthread_mutex_lock(&c->helper_lock);
     while (!c->stopping) {
-        atomic_store(&c->flusher_idle, true);
         if (atomic_load(&c->n.dirty) == 0) {
             pthread_cond_wait(&c->flusher_wake, &c->helper_lock);
-            atomic_store(&c->flusher_idle, false);
             continue;
         }
-        atomic_store(&c->flusher_idle, false);
 
-        struct timespec until;
-        uint64_t at = cache_now_ns() + FLUSH_EVERY_NS;
-
-        until.tv_sec = (time_t)(at / 1000000000u);
-        until.tv_nsec = (long)(at % 1000000000u);
-        pthread_cond_timedwait(&c->flusher_wake, &c->helper_lock, &until);
+        doze(c, &c->flusher_wake, FLUSH_EVERY_NS);
         pthread_mutex_unlock(&c->helper_lock);
-        at = cache_now_ns();
+
+        uint64_t at = cache_now_ns();
+
         each_mapping(c, flush_due, &at);
         wb_pump(c);
         cache_poke(c);
@@ -167,9 +178,14 @@ static void *reclaimer(void *arg)
         }
         c->reclaim_wanted = false;
         pthread_mutex_unlock(&c->helper_lock);
-        reclaim_run(c);
+
+        bool freed = reclaim_run(c);
+
         cache_poke(c);
         pthread_mutex_lock(&c->helper_lock);
+        /* Those who wait were poked, and want it again: all that is mapped is in use just now. */
+        if (!freed && c->reclaim_wanted && !c->stopping)
+            doze(c, &c->reclaimer_wake, RECLAIM_AGAIN_NS);
     }
     pthread_mutex_unlock(&c->helper_lock);
     return NULL;

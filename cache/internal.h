@@ -43,6 +43,7 @@ struct fetch {
     uint32_t generation;
     uint32_t got; /* bytes that arrived so far */
     bool direct;
+    bool overtaken; /* direct: a local byte of its pages was committed meanwhile */
     struct iovec iov[CACHE_READ_PAGES];
     uint32_t frame[CACHE_READ_PAGES];
 };
@@ -83,18 +84,22 @@ struct mapping {
     uint32_t generation;
     uint64_t acked_end; /* end of the bytes acknowledged since a revalidation asked */
     bool acked_noted;   /* ... while one is under way */
+    bool cut_noted;     /* an own truncation ended meanwhile: the size asked for may be older */
 
     /* the kernel's copies */
-    uint32_t unmap_seq;    /* unmaps begun */
-    uint32_t unmapped;     /* copies given before this count are gone */
-    uint32_t writers;      /* descriptors open for writing */
-    uint32_t plain_unmaps; /* under way, begun while there was no writer */
+    uint32_t unmap_seq;         /* unmaps begun */
+    uint32_t unmapped;          /* copies given before this count are gone */
+    _Atomic uint32_t unmapping; /* unmaps under way: READs and WRITEs that they wait for may use the
+                                   overflow, for memory may wait for the unmap */
+    uint32_t writers;           /* descriptors open for writing */
+    uint32_t plain_unmaps;      /* under way, begun while there was no writer */
     pthread_cond_t plain_done;
     bool untracked;         /* the kernel may hold copies for which no twin was kept */
     uint32_t untracked_seq; /* unmap_seq when that was last so */
 
     /* reading */
     struct fetch *fetches;
+    uint32_t directs;           /* fetches that are direct */
     struct cache_read *readers; /* parked */
 
     /* writing back */
@@ -175,9 +180,9 @@ struct cache {
     pthread_cond_t flusher_wake, reclaimer_wake;
     pthread_mutex_t helper_lock;
     bool stopping, reclaim_wanted;
-    _Atomic bool flusher_idle;
     bool no_pre; /* this server's WRITE replies lack pre-operation attributes */
 
+    _Atomic uint32_t unmapping;  /* unmaps under way, of all mappings */
     _Atomic uint64_t busy_pages; /* pages that reclaim cannot have */
     struct {
         _Atomic uint64_t pages, dirty, inflight, unstable, twins;
@@ -234,8 +239,8 @@ static inline void reclaim_hit(struct page *p)
     if ((p->flags & PG_FREQ) != PG_FREQ)
         p->flags += 1 << PG_FREQ_SHIFT;
 }
-/* Frees memory that needs an unmap first; the reclaimer thread. */
-void reclaim_run(struct cache *c);
+/* Frees memory that needs an unmap first; the reclaimer thread. False: none was to be had. */
+bool reclaim_run(struct cache *c);
 void reclaim_wake(struct cache *c);
 bool pool_low(struct cache *c);
 
@@ -297,13 +302,18 @@ void read_finish(struct cache_read *done); /* no lock held */
 /* Starts a fetch of pages [first, first+n); number of pages really covered, 0: no memory. */
 uint32_t fetch_start(struct mapping *m, uint64_t first, uint32_t n, uint16_t cred,
                      struct cache_read *owner, bool ahead);
+/* Local bytes of the page were committed: a direct READ under way may have missed them. */
+void read_overtaken(struct mapping *m, uint64_t index);
 void readahead_advance(struct mapping *m, struct cache_read *r, bool waited);
 /* The oldest READ that waits for memory, again. True: it got on, try the next. No lock held. */
 bool read_unstarve(struct cache *c);
+/* All those that an unmap may be waiting for, once. No lock held. */
+void read_unstarve_urgent(struct cache *c);
 
 /* ---- write.c ---- */
 /* The oldest parked WRITE again, likewise. */
 bool write_unpark(struct cache *c);
+void write_unpark_urgent(struct cache *c);
 /* Tries parked READs and WRITEs again; no lock held. */
 void cache_poke(struct cache *c);
 

@@ -166,7 +166,8 @@ static void class_change(struct mapping *m, struct page *p, uint16_t flag, bool 
         return;
     p->flags ^= flag;
     *count += now ? 1 : (uint64_t)-1;
-    atomic_fetch_add_explicit(total, now ? 1 : (uint64_t)-1, memory_order_relaxed);
+    if (atomic_fetch_add(total, now ? 1 : (uint64_t)-1) == 0 && flag == PG_DIRTY)
+        flusher_wake(m->c); /* it sleeps while nothing is dirty */
     if (!set)
         return;
     if (now) {

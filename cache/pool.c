@@ -272,7 +272,7 @@ bool pool_low(struct cache *c)
 {
     pthread_mutex_lock(&c->pool_lock);
 
-    bool low = c->frames_used + c->frames / 32 > c->frames;
+    bool low = c->frames_used + c->frames / 32 >= c->frames;
 
     pthread_mutex_unlock(&c->pool_lock);
     return low;
@@ -356,7 +356,8 @@ static struct mapping *find_mapped(struct cache *c, uint64_t *first)
             r = p->prev;
             if (pthread_mutex_trylock(&m->lock) != 0)
                 continue;
-            if (page_mapped(m, p) && mapping_tracks(m) && !p->nfetch) {
+            if (page_mapped(m, p) && mapping_tracks(m) && !p->nfetch &&
+                (!p->frame || frame_count(c, p->frame) == 1)) {
                 mapping_hold(m);
                 *first = p->index / CHUNK_PAGES * CHUNK_PAGES;
                 found = m;
@@ -368,16 +369,19 @@ static struct mapping *find_mapped(struct cache *c, uint64_t *first)
     return found;
 }
 
-void reclaim_run(struct cache *c)
+bool reclaim_run(struct cache *c)
 {
+    bool any = false;
     uint64_t first;
 
-    while (pool_low(c)) {
+    /* A READ needs all of its frames at once. */
+    while (pool_low(c) || __atomic_load_n(&c->starved, __ATOMIC_RELAXED)) {
         struct mapping *m = find_mapped(c, &first);
 
         if (!m)
-            return;
+            break;
 
+        uint64_t freed = 0;
         int err = mapping_unmap(m, first << PAGE_SHIFT, (uint64_t)CHUNK_PAGES << PAGE_SHIFT);
 
         COUNT(c, reclaim_unmaps, 1);
@@ -390,14 +394,16 @@ void reclaim_run(struct cache *c)
             if (page_clean(p) && !p->nfetch && !page_mapped(m, p) &&
                 (!p->frame || frame_count(c, p->frame) == 1)) {
                 mapping_remove(m, p);
-                COUNT(c, evicted, 1);
+                freed++;
             }
         }
-
+        COUNT(c, evicted, freed);
         mapping_unhold(m);
         mapping_unlock(m);
         cache_poke(c);
-        if (err)
-            return;
+        if (err || !freed)
+            break;
+        any = true;
     }
+    return any;
 }

@@ -115,8 +115,10 @@ static struct fetch *fetch_new(struct mapping *m, uint64_t first, uint32_t n, ui
     f->generation = m->generation;
     f->got = 0;
     f->direct = direct;
+    f->overtaken = false;
     for (; f->pages < n; f->pages++) {
-        uint32_t frame = frame_alloc(m->c, m, false);
+        /* An unmap waits for the kernel's READs, and memory may wait for the unmap. */
+        uint32_t frame = frame_alloc(m->c, m, m->unmapping && owner && owner->kernel);
         struct page *p = NULL;
 
         if (!frame)
@@ -143,6 +145,7 @@ static struct fetch *fetch_new(struct mapping *m, uint64_t first, uint32_t n, ui
     if (f->next)
         f->next->prev = f;
     m->fetches = f;
+    m->directs += direct;
     mapping_hold(m);
     COUNT(m->c, fetches, 1);
     return f;
@@ -444,6 +447,29 @@ static bool fetch_again(struct fetch *f)
     return true;
 }
 
+void read_overtaken(struct mapping *m, uint64_t index)
+{
+    for (struct fetch *f = m->directs ? m->fetches : NULL; f; f = f->next)
+        if (f->direct && index >= f->first && index < f->first + f->pages)
+            f->overtaken = true;
+}
+
+/* A direct READ has only what is not committed to lay over the reply. If bytes were committed since
+ * it was sent, the reply may lack them: it is asked again. Mapping lock held. */
+static bool direct_again(struct fetch *f)
+{
+    if (!f->overtaken || f->rpc.error)
+        return false;
+    f->overtaken = false;
+    f->got = 0;
+    f->rpc.offset = f->first << PAGE_SHIFT;
+    f->rpc.count = f->pages << PAGE_SHIFT;
+    f->rpc.done = 0;
+    f->rpc.eof = false;
+    fetch_build_iov(f, f->rpc.m->c);
+    return true;
+}
+
 void cache_fetch_done(struct cache_fetch *rpc)
 {
     struct fetch *f = (struct fetch *)rpc;
@@ -463,12 +489,18 @@ void cache_fetch_done(struct cache_fetch *rpc)
     }
 
     mapping_lock(m);
+    if (direct_again(f)) {
+        mapping_unlock(m);
+        c->remote->fetch(c->ctx, rpc);
+        return;
+    }
     if (f->prev)
         f->prev->next = f->next;
     else
         m->fetches = f->next;
     if (f->next)
         f->next->prev = f->prev;
+    m->directs -= f->direct;
     for (uint32_t i = 0; i < f->pages; i++) {
         if (f->direct)
             direct_fetched(f, f->first + i, f->frame[i]);
@@ -550,7 +582,8 @@ static int read_begin(struct cache_read *r)
         before = r->missing;
         COUNT(c, hits, n - before);
         COUNT(c, misses, before);
-        if (before && ((!r->starving && others_starve(c)) || !read_try(r, first, first + n))) {
+        if (before && ((!r->starving && !m->unmapping && others_starve(c)) ||
+                       !read_try(r, first, first + n))) {
             starve(r);
             return -ENOMEM;
         }
@@ -589,22 +622,9 @@ void cache_read_release(struct cache_read *r)
         cache_poke(c);
 }
 
-/* The oldest starved READ again, if there is one. True: it got on, so try the next. */
-bool read_unstarve(struct cache *c)
+/* Again, after it was taken off the list of the starved. */
+static bool begin_again(struct cache_read *r)
 {
-    pthread_mutex_lock(&c->wait_lock);
-
-    struct cache_read *r = c->starved;
-
-    if (r) {
-        c->starved = r->next;
-        if (!c->starved)
-            c->starved_tail = &c->starved;
-    }
-    pthread_mutex_unlock(&c->wait_lock);
-    if (!r)
-        return false;
-
     struct mapping *m = r->m;
 
     r->starving = true;
@@ -619,4 +639,46 @@ bool read_unstarve(struct cache *c)
         r->done(r);
     }
     return err != -ENOMEM;
+}
+
+/* The oldest starved READ again, if there is one. True: it got on, so try the next. */
+bool read_unstarve(struct cache *c)
+{
+    pthread_mutex_lock(&c->wait_lock);
+
+    struct cache_read *r = c->starved;
+
+    if (r) {
+        c->starved = r->next;
+        if (!c->starved)
+            c->starved_tail = &c->starved;
+    }
+    pthread_mutex_unlock(&c->wait_lock);
+    return r && begin_again(r);
+}
+
+void read_unstarve_urgent(struct cache *c)
+{
+    struct cache_read *mine = NULL;
+
+    pthread_mutex_lock(&c->wait_lock);
+    for (struct cache_read **at = &c->starved; *at;) {
+        struct cache_read *r = *at;
+
+        if (!atomic_load(&r->m->unmapping) || !r->kernel) {
+            at = &r->next;
+            continue;
+        }
+        *at = r->next;
+        r->next = mine;
+        mine = r;
+    }
+    c->starved_tail = &c->starved;
+    while (*c->starved_tail)
+        c->starved_tail = &(*c->starved_tail)->next;
+    pthread_mutex_unlock(&c->wait_lock);
+    for (struct cache_read *next; mine; mine = next) {
+        next = mine->next;
+        begin_again(mine);
+    }
 }

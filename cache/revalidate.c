@@ -66,11 +66,16 @@ int mapping_unmap(struct mapping *m, uint64_t off, uint64_t len)
 
     if (!writers)
         m->plain_unmaps++;
+    m->unmapping++;
+    c->unmapping++;
     mapping_unlock(m);
+    cache_poke(c);
 
     int err = c->kernel->unmap(c->ctx, m, off, len, writers);
 
     mapping_lock(m);
+    m->unmapping--;
+    c->unmapping--;
     if (!writers && --m->plain_unmaps == 0)
         pthread_cond_broadcast(&m->plain_done);
     if (!err) {
@@ -185,8 +190,14 @@ static void remember(struct mapping *m)
     uint64_t end = local_end(m), size = m->reval_cur.size > end ? m->reval_cur.size : end;
 
     m->token = m->reval_cur;
+    if (m->cut_noted) {
+        /* Whether the answer of step 0 is of before or of after our truncation, nobody knows: its
+         * size counts for nothing, and the next revalidation asks and looks again. */
+        size = mapping_size(m);
+        m->token.valid = false;
+    }
     m->reval_cur.valid = false;
-    m->acked_noted = false;
+    m->acked_noted = m->cut_noted = false;
     /* Smaller only here, and in truncation: after an unmap: see fuse/io.c. */
     atomic_store_explicit(&m->size, size, memory_order_release);
     mapping_unhold(m);
@@ -197,7 +208,7 @@ static void give_up(struct mapping *m)
 {
     mapping_lock(m);
     m->reval_cur.valid = false;
-    m->acked_noted = false;
+    m->acked_noted = m->cut_noted = false;
     mapping_unhold(m);
     mapping_unlock(m);
 }
@@ -231,7 +242,7 @@ static int begin(struct mapping *m, const struct attr *cur, bool force, bool *ch
         mapping_hold(m);
         m->reval_cur = now;
     } else {
-        m->acked_noted = false;
+        m->acked_noted = m->cut_noted = false;
     }
     mapping_unlock(m);
     return err;

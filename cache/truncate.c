@@ -93,6 +93,7 @@ void cache_truncate_end(struct cache_truncate *t, bool done)
     struct cache *c = m->c;
 
     mapping_lock(m);
+    m->cut_noted = m->acked_noted;
     if (done) {
         if (t->size < mapping_size(m))
             cut(m, t->size);

@@ -66,7 +66,8 @@ static bool write_call(struct cache_write *w, uint64_t index, uint32_t lo, uint3
 {
     struct mapping *m = w->m;
     struct cache *c = m->c;
-    struct page *p = page_for_write(m, index, false);
+    /* It holds the inode's lock in the kernel, for which an unmap may be waiting. */
+    struct page *p = page_for_write(m, index, m->unmapping);
 
     if (!p)
         return false;
@@ -255,8 +256,6 @@ int cache_write(struct cache_write *w)
     mapping_unhold(m);
     mapping_unlock(m);
     read_finish(done);
-    if (atomic_load_explicit(&c->flusher_idle, memory_order_relaxed))
-        flusher_wake(c);
     if (!all)
         cache_kick(c);
     else
@@ -265,6 +264,31 @@ int cache_write(struct cache_write *w)
     if (!all && !w->nowait && !wb_over_limit(c))
         cache_poke(c);
     return all ? 0 : w->nowait ? -EAGAIN : -EINPROGRESS;
+}
+
+/* Again, after it was taken off the list of the parked. */
+static bool again(struct cache_write *w, bool first)
+{
+    struct mapping *m = w->m;
+    struct cache *c = m->c;
+    struct cache_read *done = NULL;
+
+    mapping_lock(m);
+
+    bool all = write_some(w, &done);
+
+    if (!all) {
+        park(w, first);
+        wb_kick_mapping(m, false);
+    }
+    mapping_unhold(m); /* of the first park() */
+    mapping_unlock(m);
+    read_finish(done);
+    if (all)
+        w->done(w);
+    else
+        wb_pump(c);
+    return all;
 }
 
 bool write_unpark(struct cache *c)
@@ -281,22 +305,31 @@ bool write_unpark(struct cache *c)
             c->parked_tail = &c->parked;
     }
     pthread_mutex_unlock(&c->wait_lock);
-    if (!w)
-        return false;
+    return w && again(w, true);
+}
 
-    struct mapping *m = w->m;
-    struct cache_read *done = NULL;
+void write_unpark_urgent(struct cache *c)
+{
+    struct cache_write *urgent = NULL;
 
-    mapping_lock(m);
+    pthread_mutex_lock(&c->wait_lock);
+    for (struct cache_write **at = &c->parked; *at;) {
+        struct cache_write *w = *at;
 
-    bool all = write_some(w, &done);
-
-    if (!all)
-        park(w, true);
-    mapping_unhold(m); /* of the first park() */
-    mapping_unlock(m);
-    read_finish(done);
-    if (all)
-        w->done(w);
-    return all;
+        if (!atomic_load(&w->m->unmapping) || (w->kind != CACHE_WRITE_MAPPED && wb_over_limit(c))) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        w->next = urgent;
+        urgent = w;
+    }
+    c->parked_tail = &c->parked;
+    while (*c->parked_tail)
+        c->parked_tail = &(*c->parked_tail)->next;
+    pthread_mutex_unlock(&c->wait_lock);
+    for (struct cache_write *next; urgent; urgent = next) {
+        next = urgent->next;
+        again(urgent, false);
+    }
 }

@@ -46,7 +46,7 @@ bool wb_over_limit(struct cache *c)
 
 bool wb_over_background(struct cache *c)
 {
-    return atomic_load(&c->n.dirty) * PAGE_SIZE >= c->config.dirty_background;
+    return atomic_load(&c->n.dirty) * PAGE_SIZE >= c->config.dirty_background || wb_over_limit(c);
 }
 
 /* ---- the token and own changes ---- */
@@ -526,6 +526,8 @@ static void land(struct mapping *m, uint64_t from, uint64_t to, bool acked, bool
                 byteset_add(c, &p->dirty, lo, lo + n);
             else if (!committed)
                 byteset_add(c, &p->unstable, lo, lo + n);
+            else
+                read_overtaken(m, p->index);
             page_update(m, p);
         }
         from += n;
@@ -649,6 +651,8 @@ void cache_commit_done(struct cache_commit *reply)
         for (; set_next(m->unstable, &i); i++) {
             struct page *p = mapping_find(m, i);
 
+            if (!byteset_empty(p->committing))
+                read_overtaken(m, p->index);
             byteset_clear(c, &p->committing);
             page_update(m, p);
         }

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A scheduler in the place of threads, for programs that are linked with --wrap of the pthread
+ * functions listed in sim.c.
+ *
+ * Between sim_begin() and sim_end() pthread_create() makes a fiber, and one fiber runs at a time:
+ * until it waits (mutex, condition, join), or is preempted at the edge of a critical section. Who
+ * runs next is drawn from a seeded generator, so a seed is a schedule, and a schedule can be played
+ * again. Time is virtual and stands still unless everybody waits. Outside of sim_begin() all these
+ * functions are the C library's.
+ *
+ * What it explores are the interleavings of critical sections: for code that is free of data races
+ * (ThreadSanitizer's question, not this one's) those are all there are.
+ */
+#ifndef NFSCACHED_TESTS_LIB_SIM_H
+#define NFSCACHED_TESTS_LIB_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* `preempt`: chance, of 256, to change fibers at the edge of a critical section. */
+void sim_begin(uint64_t seed, unsigned preempt);
+/* All fibers must have ended. */
+void sim_end(void);
+bool sim_active(void);
+/* Called in the scheduler's context between two fibers; NULL: none. */
+void sim_on_step(void (*check)(void *arg), void *arg);
+/* Called when nobody can go on: prints what it knows. The program ends with status 3. */
+void sim_on_stuck(void (*report)(void *arg), void *arg);
+/* Lets others run. In a thread outside of a simulation: sched_yield(). */
+void sim_yield(void);
+/* From the main context: runs fibers, one stretch at a time, until pred() holds. False: they all
+ * wait (helpers' timeouts aside) and it does not. */
+bool sim_until(bool (*pred)(void *arg), void *arg);
+/* From the main context: runs until every fiber waits; timeouts do not count. */
+void sim_settle(void);
+/* Moves the clock, and so ends timed waits. */
+void sim_advance(uint64_t ns);
+/* A name for the fiber or thread that calls; shown when it is stuck. */
+void sim_name(const char *name);
+/* Prints who waits for what. */
+void sim_show(const char *what);
+uint64_t sim_steps(void);
+
+/* xorshift64*: each thread outside of a simulation has its own state. */
+uint64_t sim_random(void);
+void sim_random_seed(uint64_t seed);
+static inline uint32_t sim_below(uint32_t n)
+{
+    return (uint32_t)((sim_random() >> 32) * n >> 32);
+}
+/* True `n` times of 256. */
+static inline bool sim_chance(unsigned n)
+{
+    return sim_below(256) < n;
+}
+
+#endif

@@ -1,0 +1,930 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Random interleavings of everything that touches one file, against an oracle for every byte.
+ *
+ * The actors: two that store through a mapping, one that calls write(2), a foreign client that
+ * writes other bytes of the same pages, the kernel's writeback and reclaim, fsync(2), direct
+ * reads, revalidation, a reader of another file that takes the memory away, a server that answers
+ * in any order, reboots and fails. Each byte that is ever written belongs to one of them, and holds
+ * a number that its owner counts up:
+ *
+ *   pages 0-3    bytes 0-7 and 4088-4095, by their number modulo 4:
+ *                0, 3: mapped stores; 1: foreign; 2: write(2)
+ *                2048: mapped and foreign stores (in the end everybody sees the same)
+ *   pages 4-5    write(2) of whole pages and of parts
+ *   pages 6-8    the end of the file: write(2), truncation, in one half of the schedules; foreign
+ *                appends in the other
+ *
+ * The oracle: a WRITE at the server carries no byte that nobody here wrote (I2); the kernel's copy
+ * has every local store, always; after a revalidation nothing older than its beginning is in the
+ * kernel or valid in the cache (I3); what fsync promised survives every reboot (I1); in the end
+ * both sides agree, nobody waits, and no frame is lost.
+ *
+ *   cache_model [--schedules N] [--seed S] [--threads] [--seconds T] [--verbose]
+ *
+ * Without --threads the actors are fibers (tests/lib/sim.h): a seed is a schedule, and
+ * `--seed S --schedules 1` plays it again. With it they are threads, for the sanitizer and the
+ * scheduler of the machine. Exit: 0, 1 a rule was broken, 3 nobody could go on.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cache/internal.h"
+#include "tests/lib/fake_kernel.h"
+#include "tests/lib/sim.h"
+
+#define MIXED   4 /* pages */
+#define OWN     2
+#define TAIL    3
+#define PAGES   (MIXED + OWN + TAIL)
+#define TAIL_AT ((MIXED + OWN) * PAGE_SIZE)
+#define ROOM    (PAGES * PAGE_SIZE)
+#define CELLS   16
+#define HOT     2048
+
+enum class { MAPPED_A, FOREIGN, CALL, MAPPED_B };
+
+struct totals {
+    uint64_t schedules, stores, calls, foreign, revals, changed, fsyncs, directs, truncates;
+    uint64_t reboots, lost_unstable, faults, mapped_writes, kernel_reclaims, evicted,
+        reclaim_unmaps;
+    uint64_t writes, commits, refetched, verifier_changes, errors, alarms, steps;
+};
+
+static struct totals total;
+static bool threads, verbose;
+static uint64_t seed_now;
+static unsigned ops = 24;
+
+struct world {
+    struct arena arena;
+    struct cache *c;
+    struct fr_server server;
+    struct fr_file *file, *noise;
+    struct fk_file *k;
+    struct fake_host noise_host;
+    struct mapping *noise_m;
+    bool tail_local, reboots, failures, truncates;
+    /* the oracle; one byte for each of the file, each written by its owner alone */
+    uint8_t last[ROOM];  /* newest value, as soon as its owner can see it */
+    uint8_t acked[ROOM]; /* write(2): returned */
+    uint8_t floor[ROOM]; /* foreign bytes may not be older */
+    uint64_t tail_size, floor_size;
+    _Atomic int busy;      /* actors at work */
+    _Atomic bool finished; /* helpers may go */
+};
+
+static struct world *W;
+
+static void broken(const char *what, uint64_t off, unsigned have, unsigned want)
+{
+    fflush(stdout);
+    fprintf(stderr,
+            "BROKEN seed %llu: %s: page %llu byte %llu: have %u, want %u (step %llu)\n"
+            "  again: cache_model --seed %llu --schedules 1%s\n",
+            (unsigned long long)seed_now, what, (unsigned long long)(off >> PAGE_SHIFT),
+            (unsigned long long)(off & PAGE_MASK), have, want, (unsigned long long)sim_steps(),
+            (unsigned long long)seed_now, threads ? " --threads" : "");
+    fflush(stderr);
+    _exit(1);
+}
+
+/* ---- the bytes ---- */
+
+static uint64_t cell(unsigned page, unsigned i)
+{
+    return (uint64_t)page * PAGE_SIZE + (i < CELLS / 2 ? i : PAGE_SIZE - CELLS + i);
+}
+
+static unsigned cell_class(unsigned i)
+{
+    return i & 3;
+}
+
+static uint64_t random_cell(enum class class)
+{
+    return cell(sim_below(MIXED), sim_below(CELLS / 4) * 4 + class);
+}
+
+static uint8_t get(const uint8_t *at)
+{
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
+
+static void set(uint8_t *at, uint8_t v)
+{
+    __atomic_store_n(at, v, __ATOMIC_RELEASE);
+}
+
+/* Server's lock held. */
+static void on_write(struct fr_file *f, const struct cache_write_rpc *w, uint32_t bytes, void *arg)
+{
+    (void)arg;
+    if (f != W->file)
+        broken("a WRITE of another file", w->offset, 0, 0);
+    for (uint64_t at = w->offset; at < w->offset + bytes && at < TAIL_AT; at++) {
+        uint32_t in = at & PAGE_MASK;
+
+        if (at >= MIXED * PAGE_SIZE || in == HOT)
+            continue;
+        if ((in >= CELLS / 2 && in < PAGE_SIZE - CELLS / 2) || (in & 3) == FOREIGN)
+            broken("a WRITE carries a byte that was not written here", at, 0, 0);
+    }
+    if (!W->tail_local && w->offset + bytes > TAIL_AT)
+        broken("a WRITE carries bytes of a foreign tail", w->offset + bytes, 0, 0);
+}
+
+/* ---- actors ---- */
+
+static void begin_actor(const char *name, unsigned id)
+{
+    sim_name(name);
+    if (!sim_active())
+        sim_random_seed(seed_now * 64 + id);
+}
+
+static void pause_actor(void)
+{
+    sim_yield();
+    if (!sim_active() && sim_chance(64))
+        usleep(sim_below(50));
+}
+
+struct count {
+    uint64_t off;
+    bool bad;
+    uint8_t was;
+};
+
+static uint8_t count_up(uint8_t was, void *arg)
+{
+    struct count *c = arg;
+
+    c->was = was;
+    c->bad = was != W->last[c->off];
+    set(&W->last[c->off], (uint8_t)(W->last[c->off] + 1));
+    return W->last[c->off];
+}
+
+static void check_foreign(uint64_t off, uint8_t v, uint8_t floor, const char *what)
+{
+    if (v < floor)
+        broken(what, off, v, floor);
+}
+
+static void *mapper(void *arg)
+{
+    enum class class = (enum class)(uintptr_t)arg;
+
+    begin_actor(class == MAPPED_A ? "mapper A" : "mapper B", class);
+    for (unsigned i = 0; i < ops; i++) {
+        uint64_t off = random_cell(class);
+        uint8_t v;
+
+        switch (sim_below(8)) {
+        default: {
+            struct count c = {.off = off};
+
+            if (fk_update(W->k, off, count_up, &c))
+                broken("SIGBUS on a store", off, 0, 0);
+            if (c.bad)
+                broken("a local mapped store was lost", off, c.was, (uint8_t)(W->last[off] - 1));
+            __atomic_add_fetch(&total.stores, 1, __ATOMIC_RELAXED);
+            break;
+        }
+        case 0:
+            if (fk_load(W->k, off, &v))
+                broken("SIGBUS on a load", off, 0, 0);
+            if (v != W->last[off])
+                broken("a local mapped store is not seen", off, v, W->last[off]);
+            break;
+        case 1: {
+            uint64_t f = random_cell(FOREIGN);
+            uint8_t floor = get(&W->floor[f]);
+
+            if (fk_load(W->k, f, &v))
+                broken("SIGBUS on a load", f, 0, 0);
+            check_foreign(f, v, floor, "a load is stale after a revalidation");
+            break;
+        }
+        case 2:
+            if (class == MAPPED_A)
+                fk_store(W->k, (uint64_t)sim_below(MIXED) * PAGE_SIZE + HOT, (uint8_t)(100 + i));
+            break;
+        }
+        pause_actor();
+    }
+    atomic_fetch_sub(&W->busy, 1);
+    return NULL;
+}
+
+static void check_loaded(uint64_t off, const char *what)
+{
+    uint8_t v;
+
+    if (fk_load(W->k, off, &v))
+        broken("SIGBUS on a load of own bytes", off, 0, 0);
+    if (v != W->last[off])
+        broken(what, off, v, W->last[off]);
+}
+
+static void call_write(uint64_t off, uint32_t len, uint8_t v)
+{
+    static __thread uint8_t data[3 * PAGE_SIZE];
+
+    memset(data, v, len);
+    for (uint32_t i = 0; i < len; i++)
+        set(&W->last[off + i], v);
+    fk_write(W->k, off, data, len);
+    for (uint32_t i = 0; i < len; i++)
+        set(&W->acked[off + i], v);
+    __atomic_add_fetch(&total.calls, 1, __ATOMIC_RELAXED);
+}
+
+static void write_tail(unsigned i)
+{
+    uint64_t size = W->tail_size;
+
+    if (sim_chance(90) && W->truncates) {
+        uint64_t to = TAIL_AT + sim_below(2 * PAGE_SIZE);
+
+        __atomic_add_fetch(&total.truncates, 1, __ATOMIC_RELAXED);
+        fk_truncate(W->k, to);
+        if (to < size)
+            memset(W->last + to, 0, size - to);
+        W->tail_size = to;
+    } else {
+        uint64_t off = size + (sim_chance(60) ? sim_below(300) : 0);
+        uint32_t len = 1 + sim_below(PAGE_SIZE / 2);
+
+        if (sim_chance(100) && size > TAIL_AT)
+            off = TAIL_AT + sim_below((uint32_t)(size - TAIL_AT));
+        if (off + len > ROOM)
+            return;
+        call_write(off, len, (uint8_t)(i + 1));
+        if (off + len > W->tail_size)
+            W->tail_size = off + len;
+    }
+    for (int n = 0; n < 4 && W->tail_size > TAIL_AT; n++)
+        check_loaded(TAIL_AT + sim_below((uint32_t)(W->tail_size - TAIL_AT)),
+                     "a byte of the own tail is wrong");
+    check_loaded(W->tail_size - 1, "the last byte of the file is wrong");
+}
+
+static void *caller(void *arg)
+{
+    (void)arg;
+    begin_actor("caller", 8);
+    for (unsigned i = 0; i < ops; i++) {
+        uint64_t off = random_cell(CALL);
+
+        switch (sim_below(5)) {
+        case 0:
+        case 1:
+            call_write(off, 1, (uint8_t)(W->last[off] + 1));
+            check_loaded(off, "a write(2) is not seen");
+            break;
+        case 2:
+            off = MIXED * PAGE_SIZE + sim_below(2) * PAGE_SIZE;
+            call_write(off, PAGE_SIZE, (uint8_t)(i + 1));
+            check_loaded(off + sim_below(PAGE_SIZE), "a write(2) of a page is not seen");
+            break;
+        case 3:
+            off = MIXED * PAGE_SIZE + sim_below(OWN * PAGE_SIZE - 5000);
+            call_write(off, 1 + sim_below(5000), (uint8_t)(i + 1));
+            check_loaded(off, "a write(2) of a part is not seen");
+            break;
+        default:
+            if (W->tail_local)
+                write_tail(i);
+            else
+                check_loaded(off, "a write(2) was lost");
+            break;
+        }
+        pause_actor();
+    }
+    atomic_fetch_sub(&W->busy, 1);
+    return NULL;
+}
+
+static void *foreigner(void *arg)
+{
+    (void)arg;
+    begin_actor("foreigner", 9);
+    for (unsigned i = 0; i < ops; i++) {
+        uint64_t off = random_cell(FOREIGN);
+        uint8_t v;
+
+        switch (sim_below(8)) {
+        default:
+            v = (uint8_t)(W->last[off] + 1);
+            fr_write(W->file, off, &v, 1);
+            set(&W->last[off], v);
+            break;
+        case 0:
+            v = (uint8_t)(200 + i);
+            fr_write(W->file, (uint64_t)sim_below(MIXED) * PAGE_SIZE + HOT, &v, 1);
+            break;
+        case 1:
+            if (!W->tail_local) {
+                uint8_t data[1500];
+                uint32_t len = 1 + sim_below(sizeof data);
+
+                if (W->tail_size + len > ROOM)
+                    break;
+                memset(data, (int)i + 1, len);
+                fr_write(W->file, W->tail_size, data, len);
+                memset(W->last + W->tail_size, (int)i + 1, len);
+                __atomic_store_n(&W->tail_size, W->tail_size + len, __ATOMIC_RELEASE);
+            }
+            break;
+        }
+        __atomic_add_fetch(&total.foreign, 1, __ATOMIC_RELAXED);
+        pause_actor();
+    }
+    atomic_fetch_sub(&W->busy, 1);
+    return NULL;
+}
+
+/* What the kernel holds just now must not be older than `floor`. */
+static void check_kernel(const uint8_t *floor)
+{
+    pthread_mutex_lock(&W->k->lock);
+    for (unsigned p = 0; p < MIXED; p++)
+        for (unsigned i = FOREIGN; W->k->page[p].state == FK_UPTODATE && i < CELLS; i += 4) {
+            uint64_t off = cell(p, i);
+
+            check_foreign(off, W->k->page[p].data[off & PAGE_MASK], floor[off],
+                          "the kernel holds a stale page after a revalidation");
+        }
+    pthread_mutex_unlock(&W->k->lock);
+}
+
+static void *revalidator(void *arg)
+{
+    unsigned id = (unsigned)(uintptr_t)arg;
+
+    begin_actor("revalidator", 10 + id);
+    for (unsigned i = 0; i < ops / 3; i++) {
+        struct cache_reval_result result;
+        uint8_t snap[MIXED * PAGE_SIZE];
+        uint64_t size;
+
+        for (unsigned p = 0; p < MIXED; p++)
+            for (unsigned j = FOREIGN; j < CELLS; j += 4)
+                snap[cell(p, j)] = get(&W->last[cell(p, j)]);
+        size = __atomic_load_n(&W->tail_size, __ATOMIC_ACQUIRE);
+
+        struct attr cur = fr_attr(W->file);
+        int err =
+            mapping_revalidate(W->k->m, sim_chance(128) ? &cur : NULL, sim_chance(32), &result);
+
+        __atomic_add_fetch(&total.revals, 1, __ATOMIC_RELAXED);
+        if (!err) {
+            __atomic_add_fetch(&total.changed, result.changed, __ATOMIC_RELAXED);
+            for (unsigned p = 0; p < MIXED; p++)
+                for (unsigned j = FOREIGN; j < CELLS; j += 4)
+                    if (get(&W->floor[cell(p, j)]) < snap[cell(p, j)])
+                        set(&W->floor[cell(p, j)], snap[cell(p, j)]);
+            check_kernel(snap);
+            if (!W->tail_local && mapping_size(W->k->m) < size)
+                broken("the size is old after a revalidation", mapping_size(W->k->m), 0, 0);
+        }
+        if (!W->tail_local)
+            fk_told_size(W->k, mapping_size(W->k->m));
+        for (unsigned n = sim_below(16); n; n--)
+            pause_actor();
+    }
+    atomic_fetch_sub(&W->busy, 1);
+    return NULL;
+}
+
+static void *syncer(void *arg)
+{
+    (void)arg;
+    begin_actor("syncer", 12);
+    for (unsigned i = 0; i < ops / 4; i++) {
+        uint8_t snap[TAIL_AT];
+
+        for (uint64_t at = 0; at < TAIL_AT; at++)
+            snap[at] =
+                at < MIXED * PAGE_SIZE && (at & 3) == CALL ? get(&W->acked[at]) : get(&W->last[at]);
+
+        int err = fk_fsync(W->k);
+
+        pthread_mutex_lock(&W->server.lock);
+        for (unsigned p = 0; p < MIXED && !err; p++)
+            for (unsigned j = 0; j < CELLS; j++) {
+                uint64_t off = cell(p, j);
+
+                if (cell_class(j) != FOREIGN && W->file->stable[off] < snap[off])
+                    broken("fsync did not make a byte stable", off, W->file->stable[off],
+                           snap[off]);
+            }
+        pthread_mutex_unlock(&W->server.lock);
+        __atomic_add_fetch(&total.fsyncs, 1, __ATOMIC_RELAXED);
+        for (unsigned n = sim_below(12); n; n--)
+            pause_actor();
+    }
+    atomic_fetch_sub(&W->busy, 1);
+    return NULL;
+}
+
+static void *director(void *arg)
+{
+    (void)arg;
+    begin_actor("direct reader", 13);
+    for (unsigned i = 0; i < ops / 4; i++) {
+        uint8_t snap[PAGE_SIZE], floor[PAGE_SIZE], data[PAGE_SIZE];
+        unsigned p = sim_below(MIXED);
+        uint32_t got;
+
+        for (unsigned j = 0; j < CELLS; j++) {
+            uint64_t off = cell(p, j), in = off & PAGE_MASK;
+
+            snap[in] = cell_class(j) == CALL ? get(&W->acked[off]) : get(&W->last[off]);
+            floor[in] = get(&W->floor[off]);
+        }
+
+        int err = fk_direct_read(W->k, (uint64_t)p * PAGE_SIZE, data, PAGE_SIZE, &got);
+
+        if (err || got != PAGE_SIZE)
+            broken("a direct read failed", (uint64_t)p * PAGE_SIZE, got, PAGE_SIZE);
+        for (unsigned j = 0; j < CELLS; j++) {
+            uint32_t in = cell(p, j) & PAGE_MASK;
+
+            if (cell_class(j) == FOREIGN)
+                check_foreign(cell(p, j), data[in], floor[in], "a direct read is stale");
+            else if (data[in] < snap[in])
+                broken("a direct read lacks a local byte", cell(p, j), data[in], snap[in]);
+        }
+        __atomic_add_fetch(&total.directs, 1, __ATOMIC_RELAXED);
+        for (unsigned n = sim_below(12); n; n--)
+            pause_actor();
+    }
+    atomic_fetch_sub(&W->busy, 1);
+    return NULL;
+}
+
+/* The kernel's flusher and its reclaim, and the daemon's own. */
+static void *kernel(void *arg)
+{
+    (void)arg;
+    begin_actor("kernel", 14);
+    for (unsigned i = 0; i < ops * 2; i++) {
+        switch (sim_below(8)) {
+        default:
+            fk_writeback(W->k, sim_below(PAGES));
+            break;
+        case 0:
+        case 1:
+        case 2:
+            fk_reclaim(W->k, sim_below(PAGES));
+            break;
+        case 3:
+            cache_kick(W->c);
+            break;
+        case 4:
+            cache_drop_clean(W->c);
+            break;
+        }
+        pause_actor();
+    }
+    atomic_fetch_sub(&W->busy, 1);
+    return NULL;
+}
+
+struct noise {
+    struct cache_read r;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool done;
+};
+
+static void noise_done(struct cache_read *r)
+{
+    struct noise *n = (struct noise *)r;
+
+    pthread_mutex_lock(&n->lock);
+    n->done = true;
+    pthread_cond_signal(&n->cond);
+    pthread_mutex_unlock(&n->lock);
+}
+
+#define NOISE_PAGES 64
+
+static void *noisy(void *arg)
+{
+    struct readahead ra = {0};
+
+    (void)arg;
+    begin_actor("reader of another file", 15);
+    for (unsigned i = 0; i < ops; i++) {
+        struct noise n = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+        uint32_t page = sim_below(NOISE_PAGES), pages = 1 + sim_below(4);
+
+        n.r = (struct cache_read){.m = W->noise_m,
+                                  .offset = (uint64_t)page * PAGE_SIZE,
+                                  .count = pages * PAGE_SIZE,
+                                  .ra = &ra,
+                                  .cred = 1,
+                                  .done = noise_done};
+
+        int rc = cache_read(&n.r);
+
+        pthread_mutex_lock(&n.lock);
+        while (rc == -EINPROGRESS && !n.done)
+            pthread_cond_wait(&n.cond, &n.lock);
+        pthread_mutex_unlock(&n.lock);
+        for (int v = 0; v < n.r.iovcnt && !n.r.error; v++) {
+            const uint8_t *at = n.r.iov[v].iov_base;
+
+            for (size_t b = 0; b < n.r.iov[v].iov_len; b += PAGE_SIZE)
+                if (at[b] != page)
+                    broken("another file's page is wrong", page, at[b], page);
+                else
+                    page++;
+        }
+        cache_read_release(&n.r);
+        pause_actor();
+    }
+    atomic_fetch_sub(&W->busy, 1);
+    return NULL;
+}
+
+static void *rebooter(void *arg)
+{
+    (void)arg;
+    begin_actor("rebooter", 16);
+    for (unsigned i = 0; i < 3; i++) {
+        for (unsigned n = sim_below(80); n; n--)
+            pause_actor();
+        fr_reboot_file(W->file);
+    }
+    atomic_fetch_sub(&W->busy, 1);
+    return NULL;
+}
+
+/* ---- between two steps of a schedule ---- */
+
+static void check_copy(const uint8_t *data, unsigned page, const struct page *p, const char *stale,
+                       const char *lost)
+{
+    for (unsigned j = 0; j < CELLS; j++) {
+        uint64_t off = cell(page, j);
+        uint32_t in = off & PAGE_MASK;
+
+        if (p && !byteset_contains(W->c, p->valid, in, in + 1))
+            continue;
+        if (cell_class(j) == FOREIGN)
+            check_foreign(off, data[in], W->floor[off], stale);
+        else if (lost && cell_class(j) != CALL && data[in] != W->last[off])
+            broken(lost, off, data[in], W->last[off]);
+    }
+}
+
+static void each_step(void *arg)
+{
+    struct mapping *m = W->k->m;
+
+    (void)arg;
+    if (W->c->frames_used > W->c->frames_total)
+        broken("more frames than there are", 0, W->c->frames_used, W->c->frames_total);
+    for (unsigned p = 0; p < MIXED; p++)
+        if (W->k->page[p].state == FK_UPTODATE)
+            check_copy(W->k->page[p].data, p, NULL, "the kernel holds a stale byte",
+                       "the kernel's copy lacks a local store");
+    if (pthread_mutex_trylock(&m->lock) != 0)
+        return;
+    for (unsigned i = 0; i < MIXED; i++) {
+        struct page *p = mapping_find(m, i);
+
+        if (p && p->frame)
+            check_copy(frame_at(W->c, p->frame), i, p, "a byte is valid and stale", NULL);
+    }
+    pthread_mutex_unlock(&m->lock);
+}
+
+static void show_pages(const char *name, struct mapping *m)
+{
+    uint64_t i = 0;
+
+    fprintf(stderr, "  %s: unmapped %u of %u\n", name, m->unmapped, m->unmap_seq);
+    for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++)
+        fprintf(stderr, "    page %llu: frame %u (%u refs) twin %u flags %x nfetch %u kseq %u\n",
+                (unsigned long long)p->index, p->frame, p->frame ? frame_count(W->c, p->frame) : 0,
+                p->twin, p->flags, p->nfetch, p->kseq);
+}
+
+static void report_stuck(void *arg)
+{
+    struct mapping *m = W->k->m;
+
+    (void)arg;
+    fprintf(stderr,
+            "STUCK seed %llu: pending at the server %u; mapping: dirty %llu inflight %llu unstable "
+            "%llu holds %llu blocked %u pass %d state %u cursor %llu syncs %d commit %d; frames "
+            "%u/%u starved %d parked %d\n  again: cache_model --seed %llu --schedules 1\n",
+            (unsigned long long)seed_now, W->server.npending, (unsigned long long)m->ndirty,
+            (unsigned long long)m->ninflight, (unsigned long long)m->nunstable,
+            (unsigned long long)m->holds, m->blocked, m->pass_active, m->pass_state,
+            (unsigned long long)m->pass_cursor, m->syncs != NULL, m->commit_running,
+            W->c->frames_used, W->c->frames, W->c->starved != NULL, W->c->parked != NULL,
+            (unsigned long long)seed_now);
+    fprintf(stderr, "  masks used %u free %u\n", W->c->masks_used, W->c->nmask_free);
+    show_pages("file", m);
+    show_pages("noise", W->noise_m);
+}
+
+/* ---- one schedule ---- */
+
+static void make_world(void)
+{
+    static const uint32_t budgets[] = {14, 20, 40, 200};
+    struct cache_config config = {
+        .size = (uint64_t)budgets[sim_below(4)] * (PAGE_SIZE + 96),
+        .dirty_limit = (uint64_t)(4 + sim_below(12)) * PAGE_SIZE,
+        .dirty_background = (uint64_t)(1 + sim_below(8)) * PAGE_SIZE,
+        .rsize = PAGE_SIZE << sim_below(4),
+        .wsize = PAGE_SIZE << sim_below(4),
+        .readahead = sim_chance(128) ? 16 * PAGE_SIZE : 0,
+        .stable_writes = threads || sim_chance(128),
+        .wcc = CACHE_WCC_STRICT,
+    };
+    struct arena_sizes sizes = {.inodes = 8, .files = 1, .creds = 1, .intents = 1};
+
+    W = calloc(1, sizeof *W);
+    cache_arena_sizes(&config, &sizes);
+    if (!W || arena_create(&W->arena, &sizes))
+        abort();
+    fr_server_init(&W->server);
+    W->server.atomic_pre = sim_chance(128);
+    W->server.commits_writes = sim_chance(32);
+    W->server.read_short = sim_chance(64) ? 40 : 0;
+    W->server.write_short = sim_chance(64) ? 40 : 0;
+    W->server.on_write = on_write;
+    W->tail_local = sim_chance(128);
+    W->truncates = W->tail_local && sim_chance(170);
+    W->reboots = sim_chance(100);
+    W->failures = sim_chance(40);
+    W->server.fail = W->failures ? 30 : 0;
+    W->file = fr_file_new(&W->server, TAIL_AT, ROOM);
+    W->noise = fr_file_new(&W->server, NOISE_PAGES * PAGE_SIZE, NOISE_PAGES * PAGE_SIZE);
+    for (unsigned i = 0; i < NOISE_PAGES * PAGE_SIZE; i++)
+        W->noise->data[i] = (uint8_t)(i / PAGE_SIZE);
+    W->tail_size = TAIL_AT;
+    W->c = cache_new(&config, &W->arena, NULL, &fr_ops, &fk_ops, NULL);
+    if (!W->c)
+        abort();
+    W->k = fk_new(W->c, 1, W->file, PAGES);
+    W->k->read_pages = 1 + sim_below(4);
+    W->noise_host.file = W->noise;
+    W->noise_m = mapping_new(W->c, 2, &W->noise_host, NOISE_PAGES * PAGE_SIZE);
+    mapping_writer_add(W->k->m);
+}
+
+static bool idle(struct mapping *m)
+{
+    struct fake_host *h = mapping_host(m);
+
+    mapping_lock(m);
+
+    bool is = !m->holds;
+
+    mapping_unlock(m);
+    return is && !__atomic_load_n(&h->busy, __ATOMIC_ACQUIRE);
+}
+
+static void check_end(void)
+{
+    for (uint64_t off = 0; off < W->tail_size; off++) {
+        bool mixed = off < MIXED * PAGE_SIZE, hot = mixed && (off & PAGE_MASK) == HOT;
+        uint8_t v, s = W->file->stable[off];
+
+        /* One system call for each page; nobody else runs any more. */
+        if ((off & PAGE_MASK) == 0 && fk_load(W->k, off, &v))
+            broken("SIGBUS at the end", off, 0, 0);
+        v = W->k->page[off >> PAGE_SHIFT].data[off & PAGE_MASK];
+        if (W->k->page[off >> PAGE_SHIFT].state != FK_UPTODATE)
+            broken("a page went in the end", off, 0, 0);
+        if (v != s || s != W->file->data[off])
+            broken("in the end client and server differ", off, v, s);
+        if (!hot && s != W->last[off])
+            broken("in the end the server's byte is wrong", off, s, W->last[off]);
+    }
+    if (W->file->size != W->tail_size || mapping_size(W->k->m) != W->tail_size)
+        broken("in the end the sizes differ", W->file->size, (unsigned)mapping_size(W->k->m),
+               (unsigned)W->tail_size);
+}
+
+static void check_memory(void)
+{
+    struct cache *c = W->c;
+
+    if (c->masks_used || c->frames_used * 8 != c->nmask_free)
+        broken("frames or masks were lost", 0, c->frames_used * 8, c->nmask_free);
+    if (c->n.pages || c->n.dirty || c->n.unstable || c->n.inflight || c->n.twins || c->busy_pages)
+        broken("counters are not zero in the end", 0, (unsigned)c->n.pages, 0);
+    if (W->noise_host.busy)
+        broken("the host is still held", 0, (unsigned)W->noise_host.busy, 0);
+}
+
+static void count_totals(void)
+{
+    struct cache *c = W->c;
+
+    total.schedules++;
+    total.reboots += W->server.reboots;
+    total.lost_unstable += W->server.lost_bytes;
+    total.faults += W->k->faults;
+    total.mapped_writes += W->k->mapped_writes;
+    total.kernel_reclaims += W->k->reclaims;
+    total.evicted += c->n.evicted;
+    total.reclaim_unmaps += c->n.reclaim_unmaps;
+    total.writes += c->n.writes;
+    total.commits += c->n.commits;
+    total.refetched += c->n.refetched;
+    total.verifier_changes += c->n.verifier_changes;
+    total.errors += c->n.write_errors;
+    total.alarms += c->n.alarms;
+    if (c->n.alarms)
+        broken("a twin was missing", 0, (unsigned)c->n.alarms, 0);
+}
+
+static void free_world(void)
+{
+    struct world *w = W;
+
+    fk_free(w->k);
+    mapping_free(w->noise_m);
+    check_memory();
+    cache_free(w->c);
+    fr_server_free(&w->server);
+    fr_file_free(w->file);
+    fr_file_free(w->noise);
+    arena_close(&w->arena);
+    W = NULL;
+    free(w);
+}
+
+static void *schedule(void *arg)
+{
+    static const struct {
+        void *(*fn)(void *);
+        uintptr_t arg;
+    } actors[] = {
+        {mapper, MAPPED_A}, {mapper, MAPPED_B}, {caller, 0},   {foreigner, 0},
+        {revalidator, 0},   {revalidator, 1},   {syncer, 0},   {director, 0},
+        {kernel, 0},        {noisy, 0},         {rebooter, 0},
+    };
+    enum { N = sizeof actors / sizeof actors[0] };
+    pthread_t thread[N], worker[3];
+    bool made[N] = {0};
+
+    (void)arg;
+    sim_name("schedule");
+    make_world();
+    if (sim_active()) {
+        sim_on_step(each_step, NULL);
+        sim_on_stuck(report_stuck, NULL);
+    }
+    for (int i = 0; i < 3; i++)
+        pthread_create(&worker[i], NULL, fr_worker, &W->server);
+    for (unsigned i = 0; i < N; i++) {
+        /* A schedule with fewer actors goes deeper into what they do to each other. */
+        if ((actors[i].fn == rebooter && !W->reboots) || (actors[i].fn != mapper && sim_chance(80)))
+            continue;
+        atomic_fetch_add(&W->busy, 1);
+        made[i] = true;
+        pthread_create(&thread[i], NULL, actors[i].fn, (void *)actors[i].arg);
+    }
+    for (unsigned i = 0; i < N; i++)
+        if (made[i])
+            pthread_join(thread[i], NULL);
+
+    pthread_mutex_lock(&W->server.lock);
+    W->server.fail = 0;
+    pthread_mutex_unlock(&W->server.lock);
+    for (int i = 0; fk_fsync(W->k) != 0; i++)
+        if (i > 50)
+            broken("fsync fails although the server does not", 0, 0, 0);
+    if (mapping_revalidate(W->k->m, NULL, true, NULL))
+        broken("the last revalidation failed", 0, 0, 0);
+    fk_told_size(W->k, mapping_size(W->k->m));
+    if (fk_fsync(W->k))
+        broken("the last fsync failed", 0, 0, 0);
+    check_end();
+    mapping_writer_remove(W->k->m); /* from here on the reclaimer lets it alone */
+    while (!idle(W->k->m) || !idle(W->noise_m) || fr_pending(&W->server))
+        pause_actor();
+    fr_stop(&W->server);
+    for (int i = 0; i < 3; i++)
+        pthread_join(worker[i], NULL);
+    sim_on_step(NULL, NULL);
+    count_totals();
+    free_world();
+    return NULL;
+}
+
+static void run_one(uint64_t seed)
+{
+    pthread_t t;
+
+    seed_now = seed;
+    alarm(60);
+    if (threads) {
+        sim_random_seed(seed);
+        schedule(NULL);
+        return;
+    }
+    sim_begin(seed, (unsigned)(seed * 37 % 5) * 40);
+    pthread_create(&t, NULL, schedule, NULL);
+    pthread_join(t, NULL);
+    total.steps += sim_steps();
+    sim_end();
+}
+
+static void print_totals(double seconds)
+{
+    const struct totals *t = &total;
+
+#define SHOW(what) printf("  %-16s %llu\n", #what, (unsigned long long)t->what)
+    printf("%llu schedules in %.1f s (%.0f/s)\n", (unsigned long long)t->schedules, seconds,
+           (double)t->schedules / seconds);
+    SHOW(steps), SHOW(stores), SHOW(calls), SHOW(foreign), SHOW(revals), SHOW(changed);
+    SHOW(fsyncs), SHOW(directs), SHOW(truncates), SHOW(faults), SHOW(mapped_writes);
+    SHOW(kernel_reclaims), SHOW(evicted), SHOW(reclaim_unmaps), SHOW(writes), SHOW(commits);
+    SHOW(refetched), SHOW(reboots), SHOW(lost_unstable), SHOW(verifier_changes), SHOW(errors);
+    SHOW(alarms);
+    puts("0 lost, 0 stale, 0 stuck");
+}
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void too_long(int sig)
+{
+    (void)sig;
+    if (threads)
+        report_stuck(NULL);
+    else
+        sim_show("a schedule did not end in 60 s");
+    _exit(3);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option longs[] = {{"schedules", 1, NULL, 'n'}, {"seed", 1, NULL, 's'},
+                                          {"threads", 0, NULL, 't'},   {"seconds", 1, NULL, 'T'},
+                                          {"ops", 1, NULL, 'o'},       {"verbose", 0, NULL, 'v'},
+                                          {NULL, 0, NULL, 0}};
+    uint64_t n = 1000, seed = 1;
+    double limit = 1e9, start;
+    int o;
+
+    while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1)
+        switch (o) {
+        case 'n':
+            n = strtoull(optarg, NULL, 0);
+            break;
+        case 's':
+            seed = strtoull(optarg, NULL, 0);
+            break;
+        case 't':
+            threads = true;
+            break;
+        case 'T':
+            limit = atof(optarg);
+            break;
+        case 'o':
+            ops = (unsigned)atoi(optarg);
+            break;
+        case 'v':
+            verbose = true;
+            break;
+        default:
+            return 2;
+        }
+    signal(SIGALRM, too_long);
+    printf("seeds %llu to %llu, %s\n", (unsigned long long)seed, (unsigned long long)(seed + n - 1),
+           threads ? "threads" : "fibers");
+    start = now();
+    for (uint64_t i = 0; i < n && now() - start < limit; i++) {
+        run_one(seed + i);
+        if (verbose && i % 1000 == 999)
+            print_totals(now() - start);
+    }
+    print_totals(now() - start);
+    return 0;
+}

@@ -83,11 +83,11 @@ struct inode {
     bool attr_valid;
     uint64_t attr_sent_ns;    /* when the call that brought the attributes was sent */
     uint64_t attr_timeout_ns; /* adaptive: from ac*min, doubling to ac*max while unchanged */
-    uint64_t attr_expires_ns; /* CLOCK_MONOTONIC */
-    uint64_t own_change_ns;   /* end of the last own operation that changed it: older replies lie */
-    uint64_t told_size;       /* the size the kernel was last told; atomic */
-    bool changed_elsewhere;   /* seen in a reply, not yet revalidated */
-    bool ctime_ours;          /* an own link, rename or unlink moved ctime: mtime decides */
+    _Atomic uint64_t attr_expires_ns; /* CLOCK_MONOTONIC; the timer reads it without the lock */
+    uint64_t own_change_ns; /* end of the last own operation that changed it: older replies lie */
+    uint64_t told_size;     /* the size the kernel was last told; atomic */
+    bool changed_elsewhere; /* seen in a reply, not yet revalidated */
+    bool ctime_ours;        /* an own link, rename or unlink moved ctime: mtime decides */
     /* directories: change of the directory drops cached names */
     struct token dir_token;
     uint64_t dir_seen_ns,

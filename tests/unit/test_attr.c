@@ -108,6 +108,15 @@ static void a_clock_set_back_is_noticed_by_an_own_operation(void **state)
     assert_false(clock_racy(&c, server_ctime(&s, 5 * SEC), 6 * SEC, REAL + 6 * SEC));
 }
 
+/* Carried out at the very end of a slow call: its timestamp is the time of the reply. */
+static void a_slow_call_does_not_put_the_clock_forward(void **state)
+{
+    struct server s = {0, 10 * MS};
+    struct server_time c = {0};
+    clock_own(&c, server_ctime(&s, SEC + 500 * MS), SEC, SEC + 500 * MS);
+    assert_true(clock_racy(&c, server_ctime(&s, 2 * SEC), 2 * SEC, REAL + 2 * SEC));
+}
+
 static void granularity_is_learnt_from_operations_in_sequence(void **state)
 {
     struct server ticks = {0, 4 * MS}, fine = {0, 1000};
@@ -192,6 +201,7 @@ int main(void)
         cmocka_unit_test(a_newer_timestamp_of_the_server_proves_its_clock),
         cmocka_unit_test(a_file_from_the_future_proves_nothing),
         cmocka_unit_test(a_clock_set_back_is_noticed_by_an_own_operation),
+        cmocka_unit_test(a_slow_call_does_not_put_the_clock_forward),
         cmocka_unit_test(granularity_is_learnt_from_operations_in_sequence),
         cmocka_unit_test(operations_at_once_teach_no_granularity),
         cmocka_unit_test(the_servers_own_word_is_a_lower_bound),

@@ -20,7 +20,10 @@ void serve_cred_thread_init(void)
     /* The umask belongs to fs_struct, which threads share until one leaves it. */
     if (unshare(CLONE_FS) == 0)
         umask(0);
-    can_switch = geteuid() == 0;
+    /* Root of a container may lack the privilege: then everything is done as it is. */
+    gid_t groups[256];
+    int count = getgroups(256, groups);
+    can_switch = geteuid() == 0 && count >= 0 && syscall(SYS_setgroups, (size_t)count, groups) == 0;
     current_fsuid = geteuid();
     last_valid = false;
 }

@@ -93,13 +93,17 @@ static bool sets_ctime(enum remote_op op)
 static void clock_own_reply(struct front *f, const struct attr *attr,
                             const struct remote_call *call)
 {
-    if (!sets_ctime(call->op) || call->retransmitted) {
+    if (call->retransmitted) { /* when it was carried out, nobody knows */
         clock_reply(f, attr, call);
         return;
     }
+    int64_t ctime = clock_ns(attr->ctime), real = real_ns();
     pthread_mutex_lock(&f->clock->lock);
-    clock_own(&f->clock->time, clock_ns(attr->ctime), (int64_t)call->sent_ns,
-              (int64_t)call->replied_ns);
+    struct server_time *time = &f->clock->time;
+    if (sets_ctime(call->op))
+        clock_own(time, ctime, (int64_t)call->sent_ns, (int64_t)call->replied_ns);
+    else
+        clock_own_late(time, ctime, (int64_t)call->sent_ns, (int64_t)call->replied_ns, real);
     pthread_mutex_unlock(&f->clock->lock);
 }
 

@@ -44,22 +44,30 @@ void clock_seen(struct server_time *c, int64_t ctime, int64_t replied, int64_t r
     raise_lo(c, off, replied);
 }
 
-static void learn_step(struct server_time *c, int64_t ctime, int64_t sent)
+/* Op sent after the last one's reply: on a server with ticks, another ctime is another tick. */
+static void learn_step(struct server_time *c, int64_t ctime, int64_t sent, int64_t replied)
 {
     int64_t step = ctime - c->last_ctime;
-    if (c->last_ctime == 0 || sent < c->last_replied || step <= 0)
+    if (c->last_ctime && sent < c->last_replied)
         return;
-    if (c->step_min == 0 || step < c->step_min)
+    if (c->last_ctime && step > 0 && (c->step_min == 0 || step < c->step_min))
         c->step_min = step;
+    c->last_ctime = ctime;
+    c->last_replied = replied;
+}
+
+void clock_own_late(struct server_time *c, int64_t ctime, int64_t sent, int64_t replied,
+                    int64_t real)
+{
+    /* Below the last one's, it may be of any age. */
+    if (c->own && ctime > c->last_ctime && ctime - replied <= bound_hi(c, replied))
+        learn_step(c, ctime, sent, replied);
+    clock_seen(c, ctime, replied, real);
 }
 
 void clock_own(struct server_time *c, int64_t ctime, int64_t sent, int64_t replied)
 {
-    learn_step(c, ctime, sent);
-    if (c->last_ctime == 0 || sent >= c->last_replied) {
-        c->last_ctime = ctime;
-        c->last_replied = replied;
-    }
+    learn_step(c, ctime, sent, replied);
     int64_t lo = ctime - replied, hi = ctime + clock_granularity(c) - sent;
     if (!c->own || hi < bound_hi(c, replied) || lo > bound_hi(c, replied)) {
         c->off_hi = hi;

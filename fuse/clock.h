@@ -30,7 +30,7 @@ struct server_time {
     int64_t off_lo; /* server - mono is at least this, at lo_at */
     int64_t off_hi; /* own: at most this, at hi_at */
     int64_t lo_at, hi_at;
-    int64_t step_min; /* smallest difference of ctimes of two operations in sequence; 0: none */
+    int64_t step_min; /* smallest difference of ctimes of own operations in sequence; 0: none */
     int64_t last_ctime, last_replied; /* of the last own operation; 0: none */
     int64_t time_delta;               /* FSINFO: the server says so itself */
 };
@@ -43,6 +43,11 @@ static inline int64_t clock_ns(struct timespec t)
 /* A ctime in any reply: the server's clock had reached it. `real`: our CLOCK_REALTIME at
  * `replied`; a ctime far beyond it is a file from the future, and not believed. */
 void clock_seen(struct server_time *c, int64_t ctime, int64_t replied, int64_t real);
+/* The same from an own operation of which it is not known when its ctime was set (WRITE). It
+ * teaches the granularity all the same: a ctime above that of the last operation is a later tick.
+ */
+void clock_own_late(struct server_time *c, int64_t ctime, int64_t sent, int64_t replied,
+                    int64_t real);
 /* The ctime that an own operation which always moves it (not WRITE: it may be applied later)
  * left: made between `sent` and `replied`. */
 void clock_own(struct server_time *c, int64_t ctime, int64_t sent, int64_t replied);

@@ -137,6 +137,18 @@ static void granularity_is_learnt_from_operations_in_sequence(void **state)
     assert_false(clock_racy(&c, REAL + 4 * SEC, 4 * SEC, REAL + 4 * SEC));
 }
 
+static void writes_teach_granularity_by_newer_times_only(void **state)
+{
+    struct server_time c = {0};
+    clock_own_late(&c, REAL, 0, MS, REAL); /* alone it says nothing */
+    clock_own(&c, REAL + 10 * MS, 10 * MS, 11 * MS);
+    clock_own_late(&c, REAL + 9 * MS, 12 * MS, 13 * MS, REAL); /* not yet applied: an old time */
+    clock_own_late(&c, REAL + 10 * MS, 12 * MS, 13 * MS, REAL);
+    assert_int_equal(clock_granularity(&c), 20 * MS);
+    clock_own_late(&c, REAL + 13 * MS, 13 * MS, 14 * MS, REAL);
+    assert_int_equal(clock_granularity(&c), 6 * MS);
+}
+
 static void operations_at_once_teach_no_granularity(void **state)
 {
     struct server_time c = {0};
@@ -203,6 +215,7 @@ int main(void)
         cmocka_unit_test(a_clock_set_back_is_noticed_by_an_own_operation),
         cmocka_unit_test(a_slow_call_does_not_put_the_clock_forward),
         cmocka_unit_test(granularity_is_learnt_from_operations_in_sequence),
+        cmocka_unit_test(writes_teach_granularity_by_newer_times_only),
         cmocka_unit_test(operations_at_once_teach_no_granularity),
         cmocka_unit_test(the_servers_own_word_is_a_lower_bound),
         cmocka_unit_test(old_knowledge_drifts),

@@ -50,10 +50,6 @@ struct call_queue {
     counter *count; /* how many, for status */
 };
 
-void queue_push(struct call_queue *q, struct remote_call *call);
-void queue_push_front(struct call_queue *q, struct remote_call *call);
-void queue_remove(struct remote_call *call);
-
 /* What a reply said, before steps.c decides what it means for the operation. What belongs to one
  * operation only (data, directory entries, link text, numbers) is decoded right into the call. */
 struct nfs3_result {
@@ -193,11 +189,35 @@ void conn_submit(struct conn *c, struct remote_call *call);
 void conn_next_step(struct conn *c, struct remote_call *call, enum step step);
 void conn_delay(struct conn *c, struct remote_call *call);
 void conn_done(struct conn *c, struct remote_call *call, int error);
-struct remote_call *conn_find(struct conn *c, uint32_t xid);
-/* Takes a call that got its reply off the table and its queue. */
-void conn_unlink(struct conn *c, struct remote_call *call);
-bool conn_is_bulk_read(const struct remote_call *call);
 void conn_replied(struct conn *c, struct remote_call *call, size_t bytes);
+/* Closes the socket, and tries again; what was sent is sent again. */
+void conn_drop(struct conn *c, const char *why);
+/* There are calls now whose lateness must be watched. */
+void conn_expect_replies(struct conn *c);
+struct proc_counters *conn_proc_stats(struct conn *c, const struct remote_call *call);
+
+/* ---- queue.c ---- */
+
+void queue_push(struct call_queue *q, struct remote_call *call);
+void queue_push_front(struct call_queue *q, struct remote_call *call);
+void queue_remove(struct remote_call *call);
+/* A new XID, and into the table. */
+void conn_xid_assign(struct conn *c, struct remote_call *call);
+struct remote_call *conn_find(struct conn *c, uint32_t xid);
+/* Takes a call off the table and its queue. */
+void conn_unlink(struct conn *c, struct remote_call *call);
+
+/* ---- send.c ---- */
+
+/* Sends what waits, as far as the socket takes it. May drop the connection. */
+void conn_flush(struct conn *c);
+void conn_want_out(struct conn *c, bool on);
+/* What was in the batch is not to be sent any more (it goes back to its queue first). */
+void conn_tx_reset(struct conn *c);
+
+/* ---- late.c ---- */
+
+void conn_tick(struct loop_timer *timer);
 
 /* ---- sock.c ---- */
 

@@ -4,7 +4,9 @@
  *
  *     remote_submit()  ->  submit.c   which connection? this loop's own, or a bulk one (loop_post)
  *                          encode.c   arguments, by libnfs's XDR routines
- *                          conn.c     queue, batch, send, time out, reconnect, send again
+ *                          conn.c     queues; connecting, losing, connecting again
+ *                          send.c     batches; WRITE data from where it is
+ *                          late.c     timeouts: send again, or take the connection for dead
  *     socket           ->  receive.c  records, READ data straight into the caller's memory
  *                          decode.c   results, nothing in them trusted
  *                          steps.c    what an operation needs besides one RPC; then done()

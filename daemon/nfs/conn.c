@@ -245,7 +245,9 @@ static void connect_failed(struct conn *c, int error)
             atomic_store(&c->port, 0);
         }
     } else {
-        nfs3_log(c->r, LOG_WARNING, "cannot connect to %s: %s", c->r->server, strerror(-error));
+        /* A server that is away for long is told of a few times, not every five seconds. */
+        nfs3_log(c->r, c->backoff_ms < BACKOFF_MAX ? LOG_WARNING : LOG_DEBUG,
+                 "cannot connect to %s: %s", c->r->server, strerror(-error));
     }
     if (!c->backoff_ms)
         c->backoff_ms = BACKOFF_MIN;

@@ -97,15 +97,15 @@ void cache_kick(struct cache *c)
 
 void cache_poke(struct cache *c)
 {
-    while (__atomic_load_n(&c->starved, __ATOMIC_RELAXED) && read_unstarve(c))
+    while (c->any_starved && read_unstarve(c))
         ;
-    while (__atomic_load_n(&c->parked, __ATOMIC_RELAXED) && write_unpark(c))
+    while (c->any_parked && write_unpark(c))
         ;
     if (!c->unmapping)
         return;
-    if (__atomic_load_n(&c->starved, __ATOMIC_RELAXED))
+    if (c->any_starved)
         read_unstarve_urgent(c);
-    if (__atomic_load_n(&c->parked, __ATOMIC_RELAXED))
+    if (c->any_parked)
         write_unpark_urgent(c);
 }
 

@@ -101,6 +101,7 @@ struct mapping {
     struct fetch *fetches;
     uint32_t directs;           /* fetches that are direct */
     struct cache_read *readers; /* parked */
+    struct page *pin;           /* in hand: not to be evicted although it is clean */
 
     /* writing back */
     uint64_t dirty_since_ns; /* when the oldest dirty byte was written, about */
@@ -172,6 +173,7 @@ struct cache {
     pthread_mutex_t wait_lock;
     struct cache_read *starved, **starved_tail;
     struct cache_write *parked, **parked_tail;
+    _Atomic bool any_starved, any_parked; /* what a look without the lock tells */
     struct mapping *mappings;
     uint64_t nmappings;
 
@@ -179,7 +181,8 @@ struct cache {
     pthread_t flusher, reclaimer;
     pthread_cond_t flusher_wake, reclaimer_wake;
     pthread_mutex_t helper_lock;
-    bool stopping, reclaim_wanted;
+    bool stopping;
+    _Atomic bool reclaim_wanted;
     bool no_pre; /* this server's WRITE replies lack pre-operation attributes */
 
     _Atomic uint32_t unmapping;  /* unmaps under way, of all mappings */

@@ -277,7 +277,9 @@ static void page_replace_frame(struct mapping *m, struct page *p, byteset keep)
 
     p->frame = 0;
     if (!byteset_empty(keep)) {
+        m->pin = p;
         p->frame = frame_alloc(c, m, true);
+        m->pin = NULL;
         if (!p->frame) {
             /* Not one frame of the overflow is left. The kernel's copy cannot be told apart any
              * more; the bytes that are not committed stay where they are. */

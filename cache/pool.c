@@ -59,9 +59,9 @@ static struct queue *queue_of(struct cache *c, const struct page *p)
     return p->flags & PG_MAIN ? &c->main : &c->small;
 }
 
-static void queue_push(struct cache *c, struct page *p)
+/* Only the links: the flags belong to the mapping's lock. */
+static void link_head(struct cache *c, struct queue *q, struct page *p)
 {
-    struct queue *q = queue_of(c, p);
     uint32_t r = page_record(c, p);
 
     p->prev = 0;
@@ -72,13 +72,10 @@ static void queue_push(struct cache *c, struct page *p)
         q->tail = r;
     q->head = r;
     q->count++;
-    p->flags |= PG_QUEUED;
 }
 
-static void queue_unlink(struct cache *c, struct page *p)
+static void unlink_page(struct cache *c, struct queue *q, struct page *p)
 {
-    struct queue *q = queue_of(c, p);
-
     if (p->prev)
         page_at(c, p->prev)->next = p->next;
     else
@@ -88,6 +85,17 @@ static void queue_unlink(struct cache *c, struct page *p)
     else
         q->tail = p->prev;
     q->count--;
+}
+
+static void queue_push(struct cache *c, struct page *p)
+{
+    link_head(c, queue_of(c, p), p);
+    p->flags |= PG_QUEUED;
+}
+
+static void queue_unlink(struct cache *c, struct page *p)
+{
+    unlink_page(c, queue_of(c, p), p);
     p->flags &= (uint16_t)~PG_QUEUED;
 }
 
@@ -160,8 +168,8 @@ static struct page *victim(struct cache *c, struct mapping *held, struct mapping
         struct mapping *m = c->mapping_of[atomic_load(&p->live)];
 
         if (m != held && pthread_mutex_trylock(&m->lock) != 0) {
-            queue_unlink(c, p);
-            queue_push(c, p);
+            unlink_page(c, q, p);
+            link_head(c, q, p);
             continue;
         }
 
@@ -178,7 +186,8 @@ static struct page *victim(struct cache *c, struct mapping *held, struct mapping
             p->flags -= 1 << PG_FREQ_SHIFT;
             queue_push(c, p);
             stays = true;
-        } else if (p->nfetch || (p->frame && frame_count(c, p->frame) > 1) ||
+        } else if (p == m->pin || !page_clean(p) || p->nfetch ||
+                   (p->frame && frame_count(c, p->frame) > 1) ||
                    (page_mapped(m, p) && mapping_tracks(m))) {
             if (page_mapped(m, p) && mapping_tracks(m))
                 c->reclaim_wanted = true;
@@ -375,7 +384,7 @@ bool reclaim_run(struct cache *c)
     uint64_t first;
 
     /* A READ needs all of its frames at once. */
-    while (pool_low(c) || __atomic_load_n(&c->starved, __ATOMIC_RELAXED)) {
+    while (pool_low(c) || c->any_starved) {
         struct mapping *m = find_mapped(c, &first);
 
         if (!m)

@@ -257,12 +257,13 @@ static void starve(struct cache_read *r)
         *c->starved_tail = r;
         c->starved_tail = &r->next;
     }
+    c->any_starved = true;
     pthread_mutex_unlock(&c->wait_lock);
 }
 
 static bool others_starve(struct cache *c)
 {
-    return __atomic_load_n(&c->starved, __ATOMIC_RELAXED) != NULL;
+    return c->any_starved;
 }
 
 void read_advance(struct mapping *m, uint64_t lo, uint64_t hi, struct cache_read **done)
@@ -617,8 +618,7 @@ void cache_read_release(struct cache_read *r)
     struct cache *c = r->m->c;
 
     read_forget(r);
-    if (__atomic_load_n(&c->starved, __ATOMIC_RELAXED) ||
-        __atomic_load_n(&c->parked, __ATOMIC_RELAXED))
+    if (c->any_starved || c->any_parked)
         cache_poke(c);
 }
 
@@ -653,6 +653,7 @@ bool read_unstarve(struct cache *c)
         if (!c->starved)
             c->starved_tail = &c->starved;
     }
+    c->any_starved = c->starved != NULL;
     pthread_mutex_unlock(&c->wait_lock);
     return r && begin_again(r);
 }
@@ -676,6 +677,7 @@ void read_unstarve_urgent(struct cache *c)
     c->starved_tail = &c->starved;
     while (*c->starved_tail)
         c->starved_tail = &(*c->starved_tail)->next;
+    c->any_starved = c->starved != NULL;
     pthread_mutex_unlock(&c->wait_lock);
     for (struct cache_read *next; mine; mine = next) {
         next = mine->next;

@@ -46,7 +46,11 @@ static struct page *page_for_write(struct mapping *m, uint64_t index, bool emerg
     if (p && p->frame)
         return p;
 
-    uint32_t frame = frame_alloc(c, m, emergency); /* may evict: look again */
+    m->pin = p; /* of its own mapping, too: a page that is not there yet is looked for again */
+
+    uint32_t frame = frame_alloc(c, m, emergency);
+
+    m->pin = NULL;
 
     if (!frame)
         return NULL;
@@ -129,8 +133,11 @@ static bool write_unknown(struct cache_write *w, uint64_t index, uint32_t lo, ui
     mark(m, p, lo, hi, w->cred);
     page_given(m, p);
     if (lo != 0 || hi != PAGE_SIZE) {
+        m->pin = p;
+
         uint32_t twin = frame_alloc(c, m, true);
 
+        m->pin = NULL;
         if (twin) {
             memset(frame_at(c, twin), 0, PAGE_SIZE);
             memcpy(frame_at(c, twin) + lo, data, hi - lo);
@@ -228,12 +235,13 @@ static void park(struct cache_write *w, bool first)
         *c->parked_tail = w;
         c->parked_tail = &w->next;
     }
+    c->any_parked = true;
     pthread_mutex_unlock(&c->wait_lock);
 }
 
 static bool others_parked(struct cache *c)
 {
-    return __atomic_load_n(&c->parked, __ATOMIC_RELAXED) != NULL;
+    return c->any_parked;
 }
 
 int cache_write(struct cache_write *w)
@@ -304,6 +312,7 @@ bool write_unpark(struct cache *c)
         if (!c->parked)
             c->parked_tail = &c->parked;
     }
+    c->any_parked = c->parked != NULL;
     pthread_mutex_unlock(&c->wait_lock);
     return w && again(w, true);
 }
@@ -327,6 +336,7 @@ void write_unpark_urgent(struct cache *c)
     c->parked_tail = &c->parked;
     while (*c->parked_tail)
         c->parked_tail = &(*c->parked_tail)->next;
+    c->any_parked = c->parked != NULL;
     pthread_mutex_unlock(&c->wait_lock);
     for (struct cache_write *next; urgent; urgent = next) {
         next = urgent->next;

@@ -323,7 +323,7 @@ static void *store_all_the_time(void *arg)
 static void no_completed_write_is_lost(void **state)
 {
     const char *wanted = getenv("UNMAP_WRITES");
-    uint32_t writes = wanted ? (uint32_t)atoi(wanted) : 10000, lost = 0;
+    uint32_t writes = wanted ? (uint32_t)atoi(wanted) : 3000, lost = 0;
     int fd = open_file(2, O_RDWR);
     pthread_t storer, unmapper[2];
     void *rounds;

@@ -221,24 +221,22 @@ test_umount_writes() {
 
 # With the server away umount keeps what is dirty and says so; with the server back it goes out.
 test_umount_keeps_dirty_data() {
-    server_start && mount_start a timeo=10,retrans=1 || return
-    echo before >"$T/a/f" || return
-    exec 8>"$T/a/f"
+    local writer rc=0
+    server_start && mount_start a timeo=10,retrans=1 && echo before >"$T/a/f" || return
     server_kill9
-    echo "kept for the server" >&8
-    if timeout 60 "$NFSCACHED" umount "$T/a"; then
-        echo "umount succeeded with the server away and a file open"
-        exec 8>&-
-        return 1
+    # Its close waits for the server.
+    echo "kept for the server" >"$T/a/f" &
+    writer=$!
+    sleep 1
+    if timeout -k 1 30 "$NFSCACHED" umount "$T/a"; then
+        echo "umount succeeded with the server away and bytes that it has not seen"
+        rc=1
     fi
     mounted "$T/a" || {
-        echo "umount failed and yet nothing is mounted"
-        exec 8>&-
-        return 1
+        echo "after a umount that failed nothing is mounted"
+        rc=1
     }
-    server_start || return
-    exec 8>&-
-    mount_stop a && [ "$(cat "$EXPORT/f")" = "kept for the server" ]
+    server_start && wait "$writer" && [ $rc = 0 ] && mount_stop a && [ "$(cat "$EXPORT/f")" = "kept for the server" ]
 }
 
 # soft: calls fail in the end, and the mount recovers with the server.

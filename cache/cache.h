@@ -254,7 +254,6 @@ struct cache_sync {
     /* private */
     uint64_t pass;
     uint8_t phase;
-    bool again;
     struct cache_sync *next;
 };
 

@@ -108,7 +108,7 @@ struct mapping {
     struct timespec local_mtime;
     bool queued; /* on cache->wb_queue */
     struct mapping *wb_next;
-    bool pass_active, pass_again, pass_skipped, pass_bracketed;
+    bool pass_active, pass_again, pass_short, pass_bracketed;
     uint8_t pass_state;
     uint64_t pass_no;       /* of the running pass, or of the last */
     uint64_t pass_cursor;   /* next page number to look at */

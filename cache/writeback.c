@@ -14,8 +14,8 @@
  * Mappings take turns in the pump, and the bytes in flight are bounded for all of them together.
  *
  * Who waits (cache_sync). A pass that *began* after the request covers every byte that was dirty
- * then, except on pages it found in writeback and skipped; what those have dirty beyond it a second
- * pass covers. Then a COMMIT that begins after that. So a sync ends after at most two passes, also
+ * then: no WRITE outlives its pass, so nothing is in flight when one begins. Only what the server
+ * took short is left for another pass. Then a COMMIT that begins after that. So a sync ends also
  * under a steady writer.
  *
  * The verifier. All unstable bytes of a mapping were acknowledged under mapping->verf. A reply with
@@ -165,7 +165,7 @@ void wb_kick_mapping(struct mapping *m, bool sync)
     mapping_hold(m); /* until pass_end() */
     m->pass_active = true;
     m->pass_again = false;
-    m->pass_skipped = false;
+    m->pass_short = false;
     m->pass_bracketed = false;
     m->pass_sync = sync;
     m->pass_error = 0;
@@ -312,28 +312,21 @@ static bool issue(struct mapping *m, struct cache_sync **done)
 
     if (!m->pass_active || m->pass_state != PASS_ISSUE || m->blocked)
         return false;
-    for (;;) {
-        uint64_t index = m->pass_cursor;
 
-        if (index == CURSOR_END || !set_next(m->dirty, &index)) {
-            m->pass_cursor = CURSOR_END;
-            if (!m->pass_inflight)
-                pass_end(m, done);
-            return false;
-        }
-        if (byteset_empty(mapping_find(m, index)->inflight)) {
-            m->pass_cursor = index;
-            break;
-        }
-        m->pass_skipped = true;
-        m->pass_cursor = index + 1;
+    uint64_t index = m->pass_cursor;
+
+    if (index == CURSOR_END || !set_next(m->dirty, &index)) {
+        m->pass_cursor = CURSOR_END;
+        if (!m->pass_inflight)
+            pass_end(m, done);
+        return false;
     }
 
     bool fresh = !m->writes_inflight && !m->nunstable;
-    uint32_t pages = take_group(m, m->pass_cursor, ext, &n);
+    uint32_t pages = take_group(m, index, ext, &n);
     bool only = fresh && n == 1 && !m->ndirty;
 
-    m->pass_cursor += pages;
+    m->pass_cursor = index + pages;
     for (unsigned i = 0; i < n; i++) {
         struct wb_write *w = write_new(m, &ext[i]);
 
@@ -467,8 +460,7 @@ static void pass_end(struct mapping *m, struct cache_sync **done)
         if (err) {
             s->error = err;
             sync_remove(m, s, done);
-        } else if (m->pass_skipped && !s->again) {
-            s->again = true;
+        } else if (m->pass_short) {
             s->pass = m->pass_no + 1;
             m->pass_again = true;
         } else {
@@ -598,7 +590,7 @@ void cache_write_done(struct cache_write_rpc *r)
         check_verifier(m, r->verf);
         write_token(m, w);
         if (n < r->count) { /* RFC 1813 3.3.7 allows it; none at all would never end */
-            m->pass_skipped = true;
+            m->pass_short = true;
             m->pass_again = true;
             if (!n) {
                 m->pass_error = -EIO;
@@ -710,7 +702,6 @@ int cache_sync(struct cache_sync *s)
     bool started = false;
 
     s->error = 0;
-    s->again = false;
     mapping_lock(m);
     if (!m->ndirty && !m->ninflight && !m->nunstable) {
         mapping_unlock(m);

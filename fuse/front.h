@@ -104,7 +104,6 @@ struct inode {
     struct lock_table *locks; /* lock.c; NULL until the first lock */
     struct silly *silly;      /* silly.c: renamed away while open; NULL otherwise */
     UT_hash_handle hh;        /* by handle; table lock */
-    struct inode *put_next;   /* inode.c: a last reference on its way back */
     struct inode *name_next;  /* names.c; table lock */
     uint64_t name_hash;       /* of (directory, name) by which the kernel last got it; 0: none */
 };
@@ -200,7 +199,6 @@ struct front {
     struct reval_pool *reval;     /* revalidate.c */
     struct server_clock *clock;   /* attr.c: the server's clock and its granularity */
     struct loop_timer attr_timer; /* revalidate.c: open files */
-    struct put_queue *put_queue;  /* inode.c */
     struct names *names;          /* names.c */
     struct silly *silly;          /* silly.c; op lock */
     struct session_state *state;  /* session.c */
@@ -233,9 +231,6 @@ struct inode *inode_get(struct front *f, const struct fh *fh, const struct attr 
 struct inode *inode_by_nodeid(struct front *f, fuse_ino_t nodeid);
 void inode_ref(struct inode *ino);
 void inode_unref(struct front *f, struct inode *ino);
-/* The same where a lock is held that freeing an inode takes (a mapping's): the last reference is
- * given back by a loop, soon. */
-void inode_unref_later(struct front *f, struct inode *ino);
 /* The kernel's count: after a reply with an entry; from FORGET. */
 void inode_lookup_add(struct inode *ino, uint64_t n);
 void inode_forget(struct front *f, struct inode *ino, uint64_t n);

@@ -184,7 +184,7 @@ static void glue_busy(void *ctx, struct mapping *m, bool busy)
     if (busy)
         inode_ref(host_of(m));
     else
-        inode_unref_later(ctx, host_of(m));
+        inode_unref(ctx, host_of(m));
 }
 
 static void glue_post(void *ctx, struct mapping *m, const struct attr *attr, uint64_t sent_ns)

@@ -30,13 +30,10 @@ static uint32_t inode_slots(const struct front *f)
     return f->arena->header->region[ARENA_INODES].count;
 }
 
-static int put_queue_init(struct front *f);
-static void put_queue_end(struct front *f);
-
 int inodes_init(struct front *f)
 {
     f->inodes = calloc(inode_slots(f), sizeof(*f->inodes));
-    if (!f->inodes || put_queue_init(f))
+    if (!f->inodes)
         return -ENOMEM;
     pthread_mutex_init(&f->table_lock, NULL);
     return 0;
@@ -75,7 +72,6 @@ int inodes_destroy(struct front *f)
 
     if (!f->inodes)
         return 0;
-    put_queue_end(f);
     for (uint32_t i = 0; i < inode_slots(f); i++) {
         struct inode *ino = f->inodes[i];
 
@@ -293,92 +289,4 @@ void inode_for_each(struct front *f, void (*fn)(struct front *f, struct inode *i
         fn(f, ino, arg);
         inode_unref(f, ino);
     }
-}
-
-/* ---- giving back a reference under a lock ------------------------------------------------- */
-
-/* Outlives the front if its task is queued in a loop that is freed later. */
-struct put_queue {
-    struct loop_task task;
-    pthread_mutex_t lock; /* a leaf */
-    struct front *front;  /* NULL: the front is gone */
-    struct inode *first;  /* by put_next */
-    bool posted;
-};
-
-static void put_queue_drain(struct put_queue *q, struct front *f)
-{
-    pthread_mutex_lock(&q->lock);
-    struct inode *ino = q->first;
-
-    q->first = NULL;
-    pthread_mutex_unlock(&q->lock);
-    while (ino) {
-        struct inode *next = ino->put_next;
-
-        ino->put_next = NULL;
-        inode_unref(f, ino);
-        ino = next;
-    }
-}
-
-static void put_queue_run(struct loop_task *task)
-{
-    struct put_queue *q = (struct put_queue *)task;
-
-    pthread_mutex_lock(&q->lock);
-    struct front *f = q->front;
-
-    q->posted = false;
-    pthread_mutex_unlock(&q->lock);
-    if (f)
-        put_queue_drain(q, f);
-    else
-        free(q);
-}
-
-void inode_unref_later(struct front *f, struct inode *ino)
-{
-    struct put_queue *q = f->put_queue;
-    unsigned refs = atomic_load(&ino->refs);
-
-    while (refs > 1)
-        if (atomic_compare_exchange_weak(&ino->refs, &refs, refs - 1))
-            return;
-    /* Perhaps the last one. It stays counted while it is queued, so a second one of the same inode
-     * finds two and does not come here. */
-    pthread_mutex_lock(&q->lock);
-    ino->put_next = q->first;
-    q->first = ino;
-    bool post = !q->posted;
-
-    q->posted = true;
-    pthread_mutex_unlock(&q->lock);
-    if (post)
-        loop_post(f->loops[0], &q->task);
-}
-
-static int put_queue_init(struct front *f)
-{
-    f->put_queue = calloc(1, sizeof(*f->put_queue));
-    if (!f->put_queue)
-        return -ENOMEM;
-    f->put_queue->task.fn = put_queue_run;
-    f->put_queue->front = f;
-    pthread_mutex_init(&f->put_queue->lock, NULL);
-    return 0;
-}
-
-/* The loops do not run any more. */
-static void put_queue_end(struct front *f)
-{
-    struct put_queue *q = f->put_queue;
-
-    if (!q)
-        return;
-    put_queue_drain(q, f);
-    f->put_queue = NULL;
-    q->front = NULL;
-    if (!q->posted)
-        free(q);
 }

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -225,32 +224,6 @@ static void inode_on_its_way_out_is_revived_or_made_anew(void **state)
     free_front(f);
 }
 
-static void reference_given_back_later_frees_in_the_end(void **state)
-{
-    struct arena arena;
-    struct front *f = make_front(&arena);
-    struct loop *loop = loop_new("test");
-
-    f->loops = &loop;
-    f->nloops = 1;
-    struct inode *a = get(f, 1), *again = get(f, 1), *b = get(f, 2);
-    inode_unref_later(f, a);
-    assert_int_equal(atomic_load(&a->refs), 1);
-    inode_unref_later(f, again);
-    inode_unref_later(f, b);
-    assert_int_equal(slab_used(f->inode_slab), 2);
-    assert_ptr_equal(again = get(f, 1), a); /* not gone yet */
-    inode_unref_later(f, again);
-    assert_int_equal(loop_start(loop), 0);
-    while (slab_used(f->inode_slab))
-        usleep(1000);
-    loop_stop(loop);
-    loop_join(loop);
-    inode_unref_later(f, get(f, 3)); /* and one that no loop runs */
-    free_front(f);
-    loop_free(loop);
-}
-
 static void name_leads_to_the_inode_last_seen_under_it(void **state)
 {
     struct arena arena;
@@ -319,7 +292,6 @@ int main(void)
         cmocka_unit_test(forgetting_too_much_is_an_alarm_and_no_more),
         cmocka_unit_test(full_table_is_told),
         cmocka_unit_test(inode_on_its_way_out_is_revived_or_made_anew),
-        cmocka_unit_test(reference_given_back_later_frees_in_the_end),
         cmocka_unit_test(name_leads_to_the_inode_last_seen_under_it),
         cmocka_unit_test(many_names_do_not_lead_astray),
     };

@@ -250,6 +250,8 @@ int cache_write(struct cache_write *w)
     struct cache *c = m->c;
     struct cache_read *done = NULL;
     bool all = false;
+    bool nowait =
+        w->nowait; /* once it is parked and the lock given back, it may be done and gone */
 
     w->progress = 0;
     w->error = 0;
@@ -257,7 +259,7 @@ int cache_write(struct cache_write *w)
     mapping_hold(m);
     if (w->kind == CACHE_WRITE_MAPPED || !others_parked(c))
         all = write_some(w, &done);
-    if (!all && !w->nowait)
+    if (!all && !nowait)
         park(w, false);
     if (!all || wb_over_background(c))
         wb_kick_mapping(m, false);
@@ -269,9 +271,9 @@ int cache_write(struct cache_write *w)
     else
         wb_pump(c);
     /* What it waited for may have come between the look and the parking. */
-    if (!all && !w->nowait && !wb_over_limit(c))
+    if (!all && !nowait && !wb_over_limit(c))
         cache_poke(c);
-    return all ? 0 : w->nowait ? -EAGAIN : -EINPROGRESS;
+    return all ? 0 : nowait ? -EAGAIN : -EINPROGRESS;
 }
 
 /* Again, after it was taken off the list of the parked. */

@@ -205,6 +205,8 @@ test_write_errors() {
 
 # shellcheck source=tests/mount/apps.sh
 . "$here/apps.sh"
+# shellcheck source=tests/mount/commands.sh
+. "$here/commands.sh"
 
 # ---- leaving ---------------------------------------------------------------------------------------
 

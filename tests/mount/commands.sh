@@ -1,0 +1,194 @@
+# shellcheck shell=bash disable=SC2154
+# SPDX-License-Identifier: Apache-2.0
+#
+# The commands as a user types them: mount (by itself and by mount(8)), status, flush, revalidate,
+# umount, signals. Sourced by tests/mount/tests.sh.
+
+# in_status NAME EXPRESSION: a Python expression over the status of a mount, named s; true, or printed
+in_status() {
+    timeout 10 "$NFSCACHED" status --json "$T/$1" >"$T/status" || return
+    python3 -c 'import json, sys
+s = json.load(open(sys.argv[1]))
+v = eval(sys.argv[2])
+if v is not True:
+    print(sys.argv[2], "is", v, "in", json.dumps(s, indent=1))
+    sys.exit(1)' "$T/status" "$2"
+}
+
+# Fills file NAME of mount `a` with MIB random MiB and leaves it open as descriptor 8: no close, no flush.
+dirty() {
+    head -c "$(($2 * 1048576))" /dev/urandom >"$T/data" && exec 8>"$T/a/$1" && cat "$T/data" >&8
+}
+
+# command_pid MOUNTPOINT: of its daemon
+command_pid() { timeout 10 "$NFSCACHED" status --json "$1" | sed -n 's/^  "pid": \([0-9]*\),$/\1/p'; }
+
+test_command_background() {
+    local pid
+    server_start && mkdir -p "$T/a" || return
+    # Its output ends with the command: nothing in the background holds it open.
+    timeout 20 "$NFSCACHED" mount "nfs://127.0.0.1:$PORT$EXPORT" -o "mountport=$MOUNT_PORT" "$T/a" 2>&1 | cat
+    [ "${PIPESTATUS[0]}" = 0 ] && mounted "$T/a" || return
+    pid=$(command_pid "$T/a") && [ -n "$pid" ] || return
+    dirty file 8 && exec 8>&- || return
+    timeout 30 "$NFSCACHED" umount "$T/a" || return
+    ! mounted "$T/a" && cmp "$T/data" "$EXPORT/file" || return
+    # The daemon has ended when umount returns; only its parent may not have asked how.
+    gone "$pid" || grep -q '^State:.Z' "/proc/$pid/status"
+}
+
+test_command_mount8() {
+    server_start && mkdir -p "$T/a" || return
+    (
+        PATH=$(dirname "$NFSCACHED"):$PATH
+        timeout 20 mount -t fuse.nfscached "$REMOTE" "$T/a" -o "port=$PORT,mountport=$MOUNT_PORT,soft,x-mine,noexec" || exit
+        grep -q "^$REMOTE $T/a fuse.nfscached rw,.*noexec" /proc/self/mounts || exit
+        echo content >"$T/a/f" && timeout 30 umount "$T/a" || exit
+        wait_for 10 test -s "$EXPORT/f" || exit
+        echo "$REMOTE $T/a fuse.nfscached port=$PORT,mountport=$MOUNT_PORT,_netdev,ro 0 0" >"$T/fstab"
+        timeout 20 mount -T "$T/fstab" "$T/a" || exit
+        [ "$(cat "$T/a/f")" = content ] && ! touch "$T/a/g" 2>/dev/null || exit
+        # What cannot be mounted is said, and is a failure of mount(8) too.
+        ! timeout 20 mount -t fuse.nfscached "127.0.0.1:/none" "$T/a" -o "port=$PORT,mountport=$MOUNT_PORT,retry=0" 2>"$T/said" &&
+            grep -q /none "$T/said" || exit
+        timeout 30 "$NFSCACHED" umount "$T/a"
+    )
+}
+
+test_command_mount_refused() {
+    local o
+    server_start && mkdir -p "$T/a" || return
+    for o in vers=4 sec=krb5 proto=udp nonsense acregmin=x cache_size=1K; do
+        timeout 10 "$NFSCACHED" mount -o "$o" "$REMOTE" "$T/a" 2>"$T/said" && return 1
+        [ "$(wc -l <"$T/said")" = 1 ] && grep -q "${o%%=*}" "$T/said" || {
+            echo "$o: $(cat "$T/said")"
+            return 1
+        }
+    done
+    # A server that is not there: at once with retry=0, in the background with bg.
+    timeout 10 "$NFSCACHED" mount -o retry=0,port=1,mountport=1 "$REMOTE" "$T/a" 2>"$T/said"
+    [ $? = 32 ] && grep -q refused "$T/said" || return
+    ! mounted "$T/a"
+}
+
+test_command_mount_bg() {
+    server_start && mkdir -p "$T/a" || return
+    server_kill9
+    timeout 10 "$NFSCACHED" mount -o "bg,port=$PORT,mountport=$MOUNT_PORT" "$REMOTE" "$T/a" 2>"$T/said" || return
+    grep -q background "$T/said" && ! mounted "$T/a" || return
+    server_start && wait_for 60 mounted "$T/a" && timeout 30 "$NFSCACHED" umount "$T/a"
+}
+
+test_command_status() {
+    server_start && mount_start a || return
+    head -c 4194304 /dev/urandom >"$EXPORT/r"
+    cat "$T/a/r" >/dev/null && in_status a 's["rpc"]["READ"]["bytes_in"] >= 4194304 and s["cache"]["clean"] >= 1024' &&
+        in_status a 's["responding"] and s["server"] == "127.0.0.1" and s["files"] == []' || return
+    dirty w 2 || return
+    in_status a '[(f["path"], f["bytes"] > 0) for f in s["files"]] in ([("w", True)], [])' || return
+    exec 8>&-
+    in_status a 's["writeback"]["bytes"] >= 2097152 and s["cache"]["dirty_bytes"] == 0 and s["files"] == []' || return
+    in_status a 's["rpc"]["WRITE"]["p50_us"] > 0 and s["rpc"]["WRITE"]["p50_us"] <= s["rpc"]["WRITE"]["max_us"]' || return
+    timeout 10 "$NFSCACHED" status | grep -q "^$T/a .*responding" || return
+    # It is told while the server is away, and that it is.
+    only_embedded >/dev/null || return 0
+    server_say pause >/dev/null
+    cat "$T/a/none" 2>/dev/null &
+    timeout 10 "$NFSCACHED" status "$T/a" | grep -q '^server' || return
+    server_say resume >/dev/null
+    wait $!
+    return 0
+}
+
+test_command_flush() {
+    server_start && mount_start a || return
+    dirty file 8 || return
+    timeout 30 "$NFSCACHED" flush "$T/a/file" && cmp "$T/data" "$EXPORT/file" || return
+    echo more >&8
+    timeout 30 "$NFSCACHED" flush --drop "$T/a" >"$T/said" && [ "$(tail -c 5 "$EXPORT/file")" = more ] || return
+    grep -q '^[1-9][0-9]* pages dropped' "$T/said" || return
+    exec 8>&-
+    ! timeout 10 "$NFSCACHED" flush "$EXPORT/file" 2>/dev/null
+}
+
+test_command_revalidate() {
+    server_start && mount_start a actimeo=600,nocto || return
+    echo one >"$EXPORT/f"
+    [ "$(cat "$T/a/f")" = one ] || return
+    sleep 1.1
+    echo two >"$EXPORT/f"
+    [ "$(cat "$T/a/f")" = one ] || {
+        echo "nocto and actimeo=600 are without effect"
+        return 1
+    }
+    timeout 10 "$NFSCACHED" revalidate "$T/a/f" && [ "$(cat "$T/a/f")" = two ] || return
+    sleep 1.1
+    echo six >"$EXPORT/f"
+    timeout 10 "$NFSCACHED" revalidate "$T/a" && [ "$(cat "$T/a/f")" = six ]
+}
+
+# The server is away: umount says what is dirty, keeps it and the mount; later it succeeds.
+test_command_umount_keeps_what_is_dirty() {
+    local rc
+    server_start && mount_start a timeo=10 || return
+    dirty file 3 || return
+    server_kill9
+    exec 9>"$T/a/file2" 2>/dev/null
+    echo "more of it" >&8
+    timeout 60 "$NFSCACHED" umount --timeout 2 "$T/a" 2>"$T/said"
+    rc=$?
+    [ $rc = 32 ] && grep -q "dirty: $T/a/file: " "$T/said" && grep -q 'They are kept' "$T/said" && mounted "$T/a" || {
+        echo "umount without a server: $rc: $(cat "$T/said")"
+        return 1
+    }
+    server_start || return
+    echo "still there" >&8
+    exec 8>&- 9>&-
+    printf 'more of it\nstill there\n' >>"$T/data"
+    mount_stop a && cmp "$T/data" "$EXPORT/file"
+}
+
+test_command_umount_force_names_what_it_discards() {
+    local rc pid
+    server_start && mount_start a timeo=10 || return
+    pid=${mount_pid[a]}
+    dirty lost 3 || return
+    server_kill9
+    echo "more of it" >&8
+    # The close cannot end while the server is away; it goes with its process.
+    (exec 8>&-) &
+    timeout 60 "$NFSCACHED" umount --timeout 1 "$T/a" 2>/dev/null && return 1
+    exec 8>"$T/null" # an open descriptor would keep the mount busy
+    timeout 60 "$NFSCACHED" umount --force --timeout 1 "$T/a" 2>"$T/said"
+    rc=$?
+    [ $rc = 0 ] && grep -q "discarding: $T/a/lost: " "$T/said" && ! mounted "$T/a" && wait_for 15 gone "$pid" || {
+        echo "umount --force: $rc: $(cat "$T/said")"
+        return 1
+    }
+    exec 8>&-
+    unset 'mount_pid[a]'
+}
+
+test_command_umount_busy() {
+    server_start && mount_start a || return
+    dirty file 1 || return
+    timeout 30 "$NFSCACHED" umount "$T/a" 2>"$T/said"
+    [ $? = 32 ] && mounted "$T/a" && grep -q "process $$ .* uses $T/a/file" "$T/said" || {
+        cat "$T/said"
+        return 1
+    }
+    cmp "$T/data" "$EXPORT/file" || return
+    # --lazy: out of sight at once, served until the last user is done.
+    timeout 30 "$NFSCACHED" umount --lazy "$T/a" && ! mounted "$T/a" && kill -0 "${mount_pid[a]}" || return
+    echo "the end" >&8
+    exec 8>&-
+    wait_for 20 gone "${mount_pid[a]}" && [ "$(tail -n 1 "$EXPORT/file")" = "the end" ] && unset 'mount_pid[a]'
+}
+
+test_command_signal() {
+    server_start && mount_start a || return
+    dirty file 8 && exec 8>&- || return
+    echo late >>"$T/a/file" && echo late >>"$T/data"
+    kill -TERM "${mount_pid[a]}"
+    wait_for 20 gone "${mount_pid[a]}" && ! mounted "$T/a" && cmp "$T/data" "$EXPORT/file" && unset 'mount_pid[a]'
+}

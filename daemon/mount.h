@@ -6,6 +6,7 @@
 #ifndef NFSCACHED_DAEMON_MOUNT_H
 #define NFSCACHED_DAEMON_MOUNT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -37,9 +38,13 @@ struct mount_state {
     const struct mount_options *options;
     struct front *front;
     struct remote *remote;
-    uint64_t start_ns; /* CLOCK_MONOTONIC */
+    uint64_t start_ns;    /* CLOCK_MONOTONIC */
+    atomic_bool given_up; /* a person discards what is dirty: nothing is sent any more */
 };
 extern const struct control_ops mount_control_ops; /* mount_control.c */
+
+/* After the server was given up: discards what became dirty since, each file named in the log. */
+void mount_discard_rest(struct mount_state *m);
 
 /* The status of a mount as JSON text, freed by the caller; NULL: out of memory. stats_json.c */
 char *stats_json(const struct mount_state *m);

@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
+#include "daemon/log.h"
 #include "daemon/mount.h"
 #include "fuse/ops.h"
 
@@ -172,6 +174,24 @@ static int drop_clean(void *ctx, uint64_t *pages)
     return 0;
 }
 
+/* What is in a WRITE cannot be discarded before that ends, and under a dead server it would not: so
+ * the server is given up first, for good. The bytes come back as dirty, and go. */
+#define DISCARD_TRIES 500
+#define DISCARD_PAUSE 10000000
+
+static int discard_inode(struct inode *ino, uint64_t *bytes)
+{
+    const struct timespec pause = {.tv_nsec = DISCARD_PAUSE};
+
+    for (int i = 0; i < DISCARD_TRIES; i++) {
+        *bytes += mapping_discard(ino->map);
+        if (!mapping_is_busy(ino->map))
+            return 0;
+        nanosleep(&pause, NULL);
+    }
+    return -EBUSY;
+}
+
 static int discard(void *ctx, uint64_t number, uint64_t *bytes)
 {
     struct mount_state *m = ctx;
@@ -181,10 +201,33 @@ static int discard(void *ctx, uint64_t number, uint64_t *bytes)
     *bytes = 0;
     if (rc == 0 && w.count == 0)
         rc = -ENOENT;
+    if (rc == 0 && !atomic_exchange(&m->given_up, true)) {
+        log_msg(LOG_WARNING, "%s: forced to unmount: the server is given up, dirty data discarded",
+                m->options->mountpoint);
+        remote_give_up(m->remote);
+    }
     for (size_t i = 0; rc == 0 && i < w.count; i++)
-        *bytes += mapping_discard(w.list[i]->map);
+        rc = discard_inode(w.list[i], bytes);
     release(m->front, &w);
     return rc;
+}
+
+void mount_discard_rest(struct mount_state *m)
+{
+    struct walk w;
+
+    if (find(m->front, 0, &w) < 0)
+        log_msg(LOG_ERR, "out of memory");
+    for (size_t i = 0; i < w.count; i++) {
+        uint64_t bytes = 0;
+        if (!mapping_is_busy(w.list[i]->map))
+            continue;
+        int rc = discard_inode(w.list[i], &bytes);
+        log_msg(LOG_WARNING, "%s: file number %llu: %llu bytes discarded%s", m->options->mountpoint,
+                (unsigned long long)w.list[i]->rec->attr.fileid, (unsigned long long)bytes,
+                rc < 0 ? ", others are stuck" : "");
+    }
+    release(m->front, &w);
 }
 
 const struct control_ops mount_control_ops = {

@@ -368,6 +368,11 @@ static void write_back_all(struct process *p)
         uint64_t dirty = dirty_bytes(p);
         if (dirty == 0)
             return;
+        if (atomic_load(&p->state.given_up)) {
+            mount_discard_rest(&p->state);
+            if (dirty_bytes(p) == 0)
+                return;
+        }
         log_limited(&limit, LOG_WARNING, "%s: unmounted, %llu bytes still dirty (%s): trying again",
                     p->o->mountpoint, (unsigned long long)dirty,
                     rc < 0 ? strerror(-rc) : "in flight");

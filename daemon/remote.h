@@ -187,6 +187,7 @@ struct remote_call {
 struct remote_ops {
     void (*submit)(struct remote *r, struct remote_call *call);
     void (*clear)(struct remote_call *call);
+    void (*give_up)(struct remote *r);
     void (*destroy)(struct remote *r);
 };
 
@@ -212,6 +213,13 @@ static inline void remote_submit(struct remote *r, struct remote_call *call)
 static inline void remote_call_clear(struct remote *r, struct remote_call *call)
 {
     r->ops->clear(call);
+}
+
+/* A person gave up on the server (umount --force): every call, those in flight among them, ends
+ * with -ENOTCONN from now on. Waits for the loops, so not on one. destroy() still follows. */
+static inline void remote_give_up(struct remote *r)
+{
+    r->ops->give_up(r);
 }
 
 /* Ends the mount: every call still outstanding is done with -ENOTCONN before this returns. done()

@@ -39,6 +39,7 @@ struct umount {
     int pidfd;                     /* of the daemon; -1 */
     unsigned patience_s;           /* 0: for ever */
     bool force, lazy;
+    bool discarded; /* the daemon has given the server up: the mount is of no use any more */
 };
 
 /* Prints the files with dirty bytes, by name; returns the bytes, and the array if asked for. */
@@ -88,6 +89,7 @@ static int discard_dirty(struct umount *u)
         size_t i;
 
         print_dirty(u, "discarding", &files);
+        u->discarded |= json_array_size(files) > 0;
         if (json_array_size(files) == 0) {
             json_decref(files);
             return 0;
@@ -235,9 +237,28 @@ static void print_users(const struct umount *u)
         closedir(proc);
 }
 
+/* Who waited for the server was answered when it was given up, and needs a moment to leave. */
+static int detach(struct umount *u)
+{
+    const struct timespec pause = {.tv_nsec = 50000000};
+    int rc = mounts_detach(u->mount->mountpoint, u->lazy);
+
+    for (int i = 0; rc == -EBUSY && u->discarded && i < 40; i++) {
+        nanosleep(&pause, NULL);
+        rc = mounts_detach(u->mount->mountpoint, false);
+    }
+    if (rc == -EBUSY && u->discarded) {
+        fprintf(stderr, "%s: still in use, so it is only taken out of sight:\n", u->path);
+        print_users(u);
+        u->lazy = true;
+        rc = mounts_detach(u->mount->mountpoint, true);
+    }
+    return rc;
+}
+
 static int unmount(struct umount *u)
 {
-    int rc = mounts_detach(u->mount->mountpoint, u->lazy);
+    int rc = detach(u);
 
     if (rc == 0)
         return EXIT_OK;

@@ -362,6 +362,8 @@ void conn_shutdown(void *arg)
 {
     struct conn *c = arg;
     struct call_queue *const queues[] = {&c->sent, &c->waiting, &c->delayed, &c->failed};
+    if (atomic_load(&c->state) == CONN_CLOSED)
+        return; /* given up before */
     atomic_store(&c->state, CONN_CLOSED);
     close_socket(c);
     loop_timer_cancel(c->loop, &c->connect_timer);

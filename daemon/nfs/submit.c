@@ -178,6 +178,11 @@ static void nothing(void *arg)
 {
 }
 
+static void give_up(struct remote *remote)
+{
+    shut(nfs3_of(remote), conn_shutdown);
+}
+
 static void destroy(struct remote *remote)
 {
     struct nfs3 *r = nfs3_of(remote);
@@ -188,4 +193,5 @@ static void destroy(struct remote *remote)
     nfs3_free(r);
 }
 
-const struct remote_ops nfs3_ops = {.submit = submit, .clear = clear, .destroy = destroy};
+const struct remote_ops nfs3_ops = {
+    .submit = submit, .clear = clear, .give_up = give_up, .destroy = destroy};

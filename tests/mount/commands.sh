@@ -15,9 +15,35 @@ if v is not True:
     sys.exit(1)' "$T/status" "$2"
 }
 
-# Fills file NAME of mount `a` with MIB random MiB and leaves it open as descriptor 8: no close, no flush.
-dirty() {
-    head -c "$(($2 * 1048576))" /dev/urandom >"$T/data" && exec 8>"$T/a/$1" && cat "$T/data" >&8
+# A writer that closes nothing (each close writes back): holder_start NAME opens it in mount `a`;
+# holder_write MIB writes so many random MiB there and to $T/data; holder_stop closes it.
+holder_start() {
+    : >"$T/data"
+    coproc HOLDER {
+        exec python3 -c 'import os, sys
+f = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+copy = open(sys.argv[2], "wb", 0)
+print("open", flush=True)
+for line in sys.stdin:
+    for i in range(int(line)):
+        block = os.urandom(1 << 20)
+        copy.write(block)
+        while block:
+            block = block[os.write(f, block):]
+    print("done", flush=True)' "$T/a/$1" "$T/data"
+    }
+    holder_pid=$HOLDER_PID
+    local said
+    read -r -t 20 said <&"${HOLDER[0]}" && [ "$said" = open ]
+}
+holder_write() {
+    local said
+    echo "$1" >&"${HOLDER[1]}" && read -r -t 60 said <&"${HOLDER[0]}" && [ "$said" = done ]
+}
+holder_stop() {
+    # shellcheck disable=SC1083
+    eval "exec ${HOLDER[1]}>&-"
+    wait "$holder_pid"
 }
 
 # command_pid MOUNTPOINT: of its daemon
@@ -30,7 +56,7 @@ test_command_background() {
     timeout 20 "$NFSCACHED" mount "nfs://127.0.0.1:$PORT$EXPORT" -o "mountport=$MOUNT_PORT" "$T/a" 2>&1 | cat
     [ "${PIPESTATUS[0]}" = 0 ] && mounted "$T/a" || return
     pid=$(command_pid "$T/a") && [ -n "$pid" ] || return
-    dirty file 8 && exec 8>&- || return
+    holder_start file && holder_write 8 && holder_stop || return
     timeout 30 "$NFSCACHED" umount "$T/a" || return
     ! mounted "$T/a" && cmp "$T/data" "$EXPORT/file" || return
     # The daemon has ended when umount returns; only its parent may not have asked how.
@@ -88,9 +114,10 @@ test_command_status() {
     head -c 4194304 /dev/urandom >"$EXPORT/r"
     cat "$T/a/r" >/dev/null && in_status a 's["rpc"]["READ"]["bytes_in"] >= 4194304 and s["cache"]["clean"] >= 1024' &&
         in_status a 's["responding"] and s["server"] == "127.0.0.1" and s["files"] == []' || return
-    dirty w 2 || return
-    in_status a '[(f["path"], f["bytes"] > 0) for f in s["files"]] in ([("w", True)], [])' || return
-    exec 8>&-
+    holder_start w && holder_write 2 || return
+    in_status a '[(f["path"], f["bytes"], f["error"]) for f in s["files"]] == [("w", 2097152, None)]' || return
+    in_status a 's["cache"]["dirty"] == 512 and s["cache"]["dirty_bytes"] == 2097152' || return
+    holder_stop
     in_status a 's["writeback"]["bytes"] >= 2097152 and s["cache"]["dirty_bytes"] == 0 and s["files"] == []' || return
     in_status a 's["rpc"]["WRITE"]["p50_us"] > 0 and s["rpc"]["WRITE"]["p50_us"] <= s["rpc"]["WRITE"]["max_us"]' || return
     timeout 10 "$NFSCACHED" status | grep -q "^$T/a .*responding" || return
@@ -106,12 +133,12 @@ test_command_status() {
 
 test_command_flush() {
     server_start && mount_start a || return
-    dirty file 8 || return
+    holder_start file && holder_write 8 && ! cmp -s "$T/data" "$EXPORT/file" || return
     timeout 30 "$NFSCACHED" flush "$T/a/file" && cmp "$T/data" "$EXPORT/file" || return
-    echo more >&8
-    timeout 30 "$NFSCACHED" flush --drop "$T/a" >"$T/said" && [ "$(tail -c 5 "$EXPORT/file")" = more ] || return
+    holder_write 1 || return
+    timeout 30 "$NFSCACHED" flush --drop "$T/a" >"$T/said" && cmp "$T/data" "$EXPORT/file" || return
     grep -q '^[1-9][0-9]* pages dropped' "$T/said" || return
-    exec 8>&-
+    holder_stop
     ! timeout 10 "$NFSCACHED" flush "$EXPORT/file" 2>/dev/null
 }
 
@@ -135,63 +162,56 @@ test_command_revalidate() {
 test_command_umount_keeps_what_is_dirty() {
     local rc
     server_start && mount_start a timeo=10 || return
-    dirty file 3 || return
-    server_kill9
-    echo "more of it" >&8
+    holder_start file && server_kill9 && holder_write 3 || return
     timeout 60 "$NFSCACHED" umount --timeout 2 "$T/a" 2>"$T/said"
     rc=$?
-    [ $rc = 32 ] && grep -q "dirty: $T/a/file: " "$T/said" && grep -q 'They are kept' "$T/said" && mounted "$T/a" || {
+    [ $rc = 32 ] && grep -q "^  dirty: $T/a/file: 3.0 MiB" "$T/said" && grep -q 'They are kept' "$T/said" &&
+        mounted "$T/a" || {
         echo "umount without a server: $rc: $(cat "$T/said")"
         return 1
     }
-    server_start || return
-    echo "still there" >&8
-    exec 8>&-
-    printf 'more of it\nstill there\n' >>"$T/data"
-    mount_stop a && cmp "$T/data" "$EXPORT/file"
+    holder_write 1 && server_start && holder_stop && mount_stop a && cmp "$T/data" "$EXPORT/file"
 }
 
 test_command_umount_force_names_what_it_discards() {
     local rc pid
     server_start && mount_start a timeo=10 || return
     pid=${mount_pid[a]}
-    dirty lost 3 || return
-    server_kill9
-    echo "more of it" >&8
-    # The close cannot end while the server is away; it goes with its process.
-    (exec 8>&-) &
+    holder_start lost && server_kill9 && holder_write 3 || return
     timeout 60 "$NFSCACHED" umount --timeout 1 "$T/a" 2>/dev/null && return 1
-    exec 8>"$T/null" # an open descriptor would keep the mount busy
+    # Its close waits for the server, until that is given up.
+    kill -KILL "$holder_pid"
     timeout 60 "$NFSCACHED" umount --force --timeout 1 "$T/a" 2>"$T/said"
     rc=$?
-    [ $rc = 0 ] && grep -q "discarding: $T/a/lost: " "$T/said" && ! mounted "$T/a" && wait_for 15 gone "$pid" || {
+    [ $rc = 0 ] && grep -q "^  discarding: $T/a/lost: 3.0 MiB" "$T/said" && ! mounted "$T/a" && wait_for 15 gone "$pid" || {
         echo "umount --force: $rc: $(cat "$T/said")"
         return 1
     }
-    exec 8>&-
+    wait "$holder_pid"
     unset 'mount_pid[a]'
 }
 
 test_command_umount_busy() {
     server_start && mount_start a || return
-    dirty file 1 || return
+    holder_start file && holder_write 1 || return
     timeout 30 "$NFSCACHED" umount "$T/a" 2>"$T/said"
-    [ $? = 32 ] && mounted "$T/a" && grep -q "process $$ .* uses $T/a/file" "$T/said" || {
+    [ $? = 32 ] && mounted "$T/a" && grep -q "process $holder_pid .* uses $T/a/file" "$T/said" || {
         cat "$T/said"
         return 1
     }
     cmp "$T/data" "$EXPORT/file" || return
     # --lazy: out of sight at once, served until the last user is done.
-    timeout 30 "$NFSCACHED" umount --lazy "$T/a" && ! mounted "$T/a" && kill -0 "${mount_pid[a]}" || return
-    echo "the end" >&8
-    exec 8>&-
-    wait_for 20 gone "${mount_pid[a]}" && [ "$(tail -n 1 "$EXPORT/file")" = "the end" ] && unset 'mount_pid[a]'
+    timeout 30 "$NFSCACHED" umount --lazy "$T/a" && ! mounted "$T/a" && ! gone "${mount_pid[a]}" || return
+    holder_write 1 && holder_stop || return
+    wait_for 20 gone "${mount_pid[a]}" && cmp "$T/data" "$EXPORT/file" && unset 'mount_pid[a]'
 }
 
+# SIGTERM: written back and unmounted, or out of sight while in use.
 test_command_signal() {
     server_start && mount_start a || return
-    dirty file 8 && exec 8>&- || return
-    echo late >>"$T/a/file" && echo late >>"$T/data"
+    holder_start file && holder_write 4 || return
     kill -TERM "${mount_pid[a]}"
-    wait_for 20 gone "${mount_pid[a]}" && ! mounted "$T/a" && cmp "$T/data" "$EXPORT/file" && unset 'mount_pid[a]'
+    wait_for 10 eval '! mounted "$T/a"' && cmp "$T/data" "$EXPORT/file" && ! gone "${mount_pid[a]}" || return
+    holder_write 1 && holder_stop && wait_for 20 gone "${mount_pid[a]}" && cmp "$T/data" "$EXPORT/file" &&
+        unset 'mount_pid[a]'
 }

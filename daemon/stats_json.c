@@ -20,7 +20,6 @@
  *   files         [{path ino bytes error}] with bytes that the server has not committed
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
@@ -56,71 +55,28 @@ static json_t *text(const char *s)
 
 /* ---- files -------------------------------------------------------------------------------- */
 
-/* FILEID_FUSE handles: the kernel finds the inode it has under that node id, and a path if it has
- * one in its cache; neither asks the server. Needs CAP_DAC_READ_SEARCH, else there is no path. */
-static char *path_of(int root, const char *mountpoint, const struct inode *ino)
-{
-    union {
-        struct file_handle handle;
-        char room[sizeof(struct file_handle) + 12];
-    } u = {0};
-    char link[64], path[PATH_MAX];
-    uint32_t words[3] = {(uint32_t)(ino->nodeid >> 32), (uint32_t)ino->nodeid, 0};
-
-    if (root < 0)
-        return NULL;
-    u.handle.handle_bytes = sizeof words;
-    u.handle.handle_type = 0x81;
-    memcpy(u.handle.f_handle, words, sizeof words);
-    int fd = open_by_handle_at(root, &u.handle, O_PATH | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return NULL;
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, sizeof path - 1);
-    close(fd);
-    if (n < 0)
-        return NULL;
-    path[n] = 0;
-    size_t skip = strcmp(mountpoint, "/") == 0 ? 0 : strlen(mountpoint);
-    if (strncmp(path, mountpoint, skip) != 0 || path[skip] != '/' || strstr(path, " (deleted)"))
-        return NULL;
-    return strdup(path + skip + 1);
-}
-
-struct files_walk {
-    json_t *array;
-    int root;
-    const char *mountpoint;
-};
-
 static void add_file(struct front *f, struct inode *ino, void *arg)
 {
-    struct files_walk *w = arg;
+    char path[PATH_MAX];
 
-    (void)f;
     if (!ino->map || !mapping_is_busy(ino->map))
         return;
     json_t *o = json_object();
-    char *path = path_of(w->root, w->mountpoint, ino);
+    bool named = unmap_path(f, ino, path, sizeof path) == 0;
     int error = mapping_error_last(ino->map);
-    json_object_set_new(o, "path", path ? text(path) : json_null());
+    json_object_set_new(o, "path", named ? text(path) : json_null());
     put(o, "ino", ino->rec->attr.fileid);
     put(o, "bytes", mapping_dirty_bytes(ino->map));
     json_object_set_new(o, "error", error ? text(strerror(-error)) : json_null());
-    json_array_append_new(w->array, o);
-    free(path);
+    json_array_append_new(arg, o);
 }
 
 static json_t *files(const struct mount_state *m)
 {
-    struct files_walk w = {.array = json_array(), .mountpoint = m->options->mountpoint};
+    json_t *array = json_array();
 
-    /* Held only for the walk: it would keep the mount busy. O_PATH asks nothing of the server. */
-    w.root = open(w.mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    inode_for_each(m->front, add_file, &w);
-    if (w.root >= 0)
-        close(w.root);
-    return w.array;
+    inode_for_each(m->front, add_file, array);
+    return array;
 }
 
 char *stats_json_files(const struct mount_state *m)

@@ -312,6 +312,8 @@ bool unmap_is_helper(struct front *f, pid_t tid);
 /* LOOKUP of this name and a node id in decimal, in the root, by a helper: the inode itself. Only
  * where open_by_handle_at() is not allowed. */
 #define UNMAP_NAME ".nfscached-unmap-"
+/* The path of an inode as the kernel knows it now (unmap_root_path()); for messages. Any thread. */
+int unmap_path(struct front *f, struct inode *ino, char *path, size_t size);
 /* From the FSYNC handler when file->own: takes the request over. Never waits. */
 void unmap_fsync_arrived(struct front *f, fuse_req_t req, struct file *own);
 

@@ -338,6 +338,11 @@ int unmap_ready(struct front *f)
     return error;
 }
 
+int unmap_path(struct front *f, struct inode *ino, char *path, size_t size)
+{
+    return unmap_root_path(f->unmap->root, ino->nodeid, path, size);
+}
+
 void unmap_stop(struct front *f)
 {
     struct unmap_pool *p = f->unmap;

@@ -22,6 +22,11 @@ int unmap_root_find(struct unmap_root *r);
  * dead; -ENXIO when the mount cannot be reached any more, though it may live. */
 int unmap_root_open_file(struct unmap_root *r, fuse_ino_t nodeid);
 
+/* The path, from the root of the mount, under which the kernel knows the file now, without '/' at
+ * its front; for messages. Asks nobody. 0 or negative errno (-ENXIO: no clone of the mount to look
+ * from). */
+int unmap_root_path(struct unmap_root *r, fuse_ino_t nodeid, char *path, size_t size);
+
 /* Errors of a dead connection come in many forms; all become -ENOTCONN. */
 int unmap_errno(int error);
 

@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -233,7 +234,7 @@ static int root_dir(struct unmap_root *r, bool *own)
     return fd < 0 ? -errno : fd;
 }
 
-static int open_nodeid(int dir, fuse_ino_t nodeid)
+static int open_handle(int dir, fuse_ino_t nodeid, int flags)
 {
     union {
         struct file_handle handle;
@@ -243,11 +244,15 @@ static int open_nodeid(int dir, fuse_ino_t nodeid)
     u.handle.handle_bytes = sizeof(words);
     u.handle.handle_type = FILEID_INO64_GEN;
     memcpy(u.room + offsetof(struct file_handle, f_handle), words, sizeof(words));
-    int fd = open_by_handle_at(dir, &u.handle, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd >= 0)
+    int fd = open_by_handle_at(dir, &u.handle, flags | O_CLOEXEC | O_NOFOLLOW);
+    return fd < 0 ? -errno : fd;
+}
+
+static int open_nodeid(int dir, fuse_ino_t nodeid)
+{
+    int fd = open_handle(dir, nodeid, O_RDONLY);
+    if (fd != -EPERM)
         return fd;
-    if (errno != EPERM)
-        return -errno;
     char name[64];
     snprintf(name, sizeof(name), UNMAP_NAME "%llu", (unsigned long long)nodeid);
     fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -267,6 +272,28 @@ int unmap_root_open_file(struct unmap_root *r, fuse_ino_t nodeid)
         close(dir);
     pthread_rwlock_unlock(&r->lock);
     return unmap_errno(fd);
+}
+
+int unmap_root_path(struct unmap_root *r, fuse_ino_t nodeid, char *path, size_t size)
+{
+    char link[64], full[PATH_MAX];
+    pthread_rwlock_rdlock(&r->lock);
+    /* O_PATH: no OPEN is sent. */
+    int fd = r->dir_fd < 0 ? -ENXIO : open_handle(r->dir_fd, nodeid, O_PATH);
+    pthread_rwlock_unlock(&r->lock);
+    if (fd < 0)
+        return fd;
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, full, sizeof(full) - 1);
+    int error = n < 0 ? -errno : 0;
+    close(fd);
+    if (error)
+        return error;
+    full[n] = '\0';
+    /* The clone is mounted nowhere: its own root is the root of the path. */
+    if (full[0] != '/' || strstr(full, " (deleted)"))
+        return -ENOENT;
+    return snprintf(path, size, "%s", full + 1) < (int)size ? 0 : -ENAMETOOLONG;
 }
 
 struct unmap_root *unmap_root_new(struct front *f)

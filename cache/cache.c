@@ -10,6 +10,7 @@
  * a place on the free stack (4), a ghost (4) and its slot in the mapping's Judy array (about 6):
  * 96 bytes. So a budget of N bytes has N / 4192 frames. Frames carry pages, twins and masks alike.
  */
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -250,6 +251,8 @@ void cache_free(struct cache *c)
     pthread_mutex_unlock(&c->helper_lock);
     pthread_join(c->flusher, NULL);
     pthread_join(c->reclaimer, NULL);
+    while (atomic_load(&c->inside)) /* a reply's last steps: no lock, no wait in them */
+        sched_yield();
     assert(!c->mappings);
     pool_stop(c);
     pthread_cond_destroy(&c->flusher_wake);

@@ -185,6 +185,7 @@ struct cache {
     _Atomic bool reclaim_wanted;
     bool no_pre; /* this server's WRITE replies lack pre-operation attributes */
 
+    _Atomic uint32_t inside;     /* replies of the remote side being worked on */
     _Atomic uint32_t unmapping;  /* unmaps under way, of all mappings */
     _Atomic uint64_t busy_pages; /* pages that reclaim cannot have */
     struct {
@@ -333,6 +334,16 @@ void wb_own_change(struct mapping *m, const struct token *pre, const struct toke
 int mapping_unmap(struct mapping *m, uint64_t off, uint64_t len);
 
 /* ---- cache.c ---- */
+/* Around what the remote side calls: by the last hold it gives back the mapping may go, and
+ * cache_free() may be waiting for nothing else. */
+static inline void cache_enter(struct cache *c)
+{
+    atomic_fetch_add(&c->inside, 1);
+}
+static inline void cache_leave(struct cache *c)
+{
+    atomic_fetch_sub(&c->inside, 1);
+}
 void flusher_wake(struct cache *c);
 uint64_t cache_now_ns(void);
 

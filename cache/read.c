@@ -489,10 +489,12 @@ void cache_fetch_done(struct cache_fetch *rpc)
         memset(frame_at(c, f->frame[i]) + keep, 0, PAGE_SIZE - keep);
     }
 
+    cache_enter(c);
     mapping_lock(m);
     if (direct_again(f)) {
         mapping_unlock(m);
         c->remote->fetch(c->ctx, rpc);
+        cache_leave(c);
         return;
     }
     if (f->prev)
@@ -516,6 +518,7 @@ void cache_fetch_done(struct cache_fetch *rpc)
     free(f);
     read_finish(done);
     cache_poke(c);
+    cache_leave(c);
 }
 
 /* ---- the front door ---- */

@@ -144,12 +144,14 @@ static void bracket_done(struct cache_getattr *g)
     struct cache *c = m->c;
     struct token now = g->error ? (struct token){0} : token_of(&g->attr);
 
+    cache_enter(c);
     mapping_lock(m);
     m->pass_state = PASS_ISSUE;
     m->pass_bracketed = token_equal(&now, &m->token);
     enqueue(m);
     mapping_unlock(m);
     wb_pump(c);
+    cache_leave(c);
 }
 
 void wb_kick_mapping(struct mapping *m, bool sync)
@@ -574,6 +576,7 @@ void cache_write_done(struct cache_write_rpc *r)
     struct cache_truncate *ready = NULL;
     uint32_t n = r->error ? 0 : r->done < r->count ? r->done : r->count;
 
+    cache_enter(c);
     mapping_lock(m);
     m->writes_inflight--;
     m->pass_inflight--;
@@ -623,6 +626,7 @@ void cache_write_done(struct cache_write_rpc *r)
     mapping_unlock(m);
     wb_pump(c);
     cache_poke(c);
+    cache_leave(c);
 }
 
 void cache_commit_done(struct cache_commit *reply)
@@ -632,6 +636,7 @@ void cache_commit_done(struct cache_commit *reply)
     struct cache *c = m->c;
     struct cache_sync *done = NULL;
 
+    cache_enter(c);
     mapping_lock(m);
     m->commit_running = false;
 
@@ -690,6 +695,7 @@ void cache_commit_done(struct cache_commit *reply)
     mapping_unlock(m);
     wb_pump(c);
     cache_poke(c);
+    cache_leave(c);
 }
 
 /* ---- who waits ---- */

@@ -440,12 +440,23 @@ static void opendir_asked(struct remote_call *call)
 
     if (call->post.valid)
         attr_accept(op->front, op->ino, &call->post, call);
+    if (call->op == REMOTE_ACCESS)
+        access_note(op->front, op->ino, &op->cred, call);
     if (call->error == 0 && call->op == REMOTE_ACCESS && !(call->u.access.allowed & R_OK))
         call->error = -EACCES;
     if (call->error)
         op_fail(op, -call->error);
     else
         opendir_reply(op);
+}
+
+static bool may_list(struct op *op)
+{
+    pthread_mutex_lock(&op->ino->lock);
+    struct timespec ctime = op->ino->rec->attr.ctime;
+
+    pthread_mutex_unlock(&op->ino->lock);
+    return access_known(op->front, op->ino, &op->cred, R_OK, ctime);
 }
 
 void front_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
@@ -470,10 +481,12 @@ void front_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     if (!op)
         return;
     op->u[0] = (uint32_t)fi->flags;
-    if (!f->config.default_permissions) { /* then nobody asked whether the caller may */
-        op->call.u.access.want = R_OK;
+    bool fresh = attr_fresh(op->ino);
+
+    if (!f->config.default_permissions && !(fresh && may_list(op))) {
+        op->call.u.access.want = R_OK | W_OK | X_OK; /* nobody asked whether the caller may */
         op_submit(op, REMOTE_ACCESS, opendir_asked);
-    } else if (attr_fresh(op->ino)) {
+    } else if (fresh) {
         opendir_reply(op);
     } else {
         op_submit(op, REMOTE_GETATTR, opendir_asked);

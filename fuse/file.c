@@ -2,10 +2,11 @@
 /*
  * Open files: open, flush, release, fsync, lseek.
  *
- * OPEN asks the server (ACCESS with the caller's credential where the kernel does not check
- * permissions itself, else GETATTR), revalidates what is cached if the file changed, and replies
- * with keep_cache always: what the kernel holds is then known to be right. The first writer of a
- * file whose pages the kernel may hold without a twin waits for an unmap as well.
+ * OPEN asks the server: LOOKUP of the name by which the kernel has the file (name_asked), else
+ * GETATTR; and ACCESS with the caller's credential where the kernel does not check permissions
+ * itself, unless that was asked since ctime last moved. It revalidates what is cached if the file
+ * changed, and replies with keep_cache always: what the kernel holds is then known to be right. The
+ * first writer of a file whose pages the kernel may hold without a twin waits for an unmap as well.
  *
  * FLUSH and FSYNC write back and commit, and report each error of writing back once to each
  * descriptor (invariant I7). FSYNC is called under the kernel's inode lock: it waits for the
@@ -20,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fuse/name.h"
 #include "fuse/ops.h"
 
 /* ---- the table ---- */
@@ -254,6 +256,7 @@ static void access_done(struct remote_call *call)
     struct op *op = op_of(call);
     uint32_t want = access_wanted((int)op->u[0]);
 
+    access_note(op->front, op->ino, &op->cred, call);
     if (call->error) {
         op_fail(op, -call->error);
         return;
@@ -265,6 +268,72 @@ static void access_done(struct remote_call *call)
         return;
     }
     open_checked(op, call->post.valid ? call : NULL);
+}
+
+/* By the handle. */
+static void open_inode(struct op *op)
+{
+    if (op->front->config.default_permissions || !op->ino->map) {
+        open_checked(op, NULL);
+        return;
+    }
+    op->call.u.access.want = R_OK | W_OK | X_OK;
+    op_submit(op, REMOTE_ACCESS, access_done);
+}
+
+/*
+ * The kernel opens what it found under a name some time ago, up to acdirmax. Close-to-open promises
+ * what the server has now, and a file may be replaced by a rename. So OPEN asks for the name by
+ * which the file was last seen: one call, as GETATTR would be, and with the attributes. Another
+ * file there, or none, is ESTALE: the kernel walks the path again, asking for each name.
+ *
+ * A file with several names may have been opened by another one than that. When it lost a link
+ * since it was last looked at, that may be the one: ESTALE, once, for the same effect.
+ */
+static bool lost_a_link(struct inode *ino, const struct attr *now)
+{
+    pthread_mutex_lock(&ino->lock);
+    bool lost = ino->attr_valid && now->nlink < ino->rec->attr.nlink && !ino->ctime_ours;
+
+    pthread_mutex_unlock(&ino->lock);
+    return lost;
+}
+
+static void name_asked(struct remote_call *call)
+{
+    struct op *op = op_of(call);
+    struct front *f = op->front;
+
+    if (call->dir_post.valid)
+        attr_accept(f, op->ino2, &call->dir_post, call);
+    if (call->error == -ENOENT ||
+        (call->error == 0 && call->has_obj && !fh_equal(&call->obj, &op->ino->rec->fh))) {
+        attr_expire(op->ino2);
+        op_fail(op, ESTALE);
+        return;
+    }
+    if (call->error == -ETIMEDOUT || call->error == -ENOTCONN) {
+        op_fail(op, -call->error);
+        return;
+    }
+    /* The directory cannot be searched by this caller, who came another way, or is gone. */
+    if (call->error || !call->has_obj || !call->post.valid) {
+        op_reset_call(op);
+        open_inode(op);
+        return;
+    }
+    if (lost_a_link(op->ino, &call->post.attr)) {
+        attr_accept(f, op->ino, &call->post, call);
+        op_fail(op, ESTALE);
+        return;
+    }
+    if (f->config.default_permissions ||
+        access_known(f, op->ino, &op->cred, access_wanted((int)op->u[0]), call->post.attr.ctime)) {
+        open_checked(op, call);
+        return;
+    }
+    op_reset_call(op);
+    open_inode(op);
 }
 
 static void open_own(struct front *f, fuse_req_t req, struct inode *ino, int flags)
@@ -303,12 +372,12 @@ void front_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     if (!op)
         return;
     op->u[0] = (uint64_t)(unsigned)fi->flags;
-    if (f->config.default_permissions || !op->ino->map) {
-        open_checked(op, NULL);
+    if (!f->config.cto || !op->ino->map || !names_of(f, op->ino, &op->ino2, &op->name)) {
+        open_inode(op);
         return;
     }
-    op->call.u.access.want = R_OK | W_OK | X_OK;
-    op_submit(op, REMOTE_ACCESS, access_done);
+    op->call.name = op->name;
+    op_submit_fh(op, REMOTE_LOOKUP, &op->ino2->rec->fh, name_asked);
 }
 
 /* ---- writing back on behalf of a descriptor ---- */

@@ -93,6 +93,11 @@ struct inode {
     uint64_t dir_seen_ns,
         dir_listed_ns; /* since when it is that; when a listing was begun (dir.c) */
 
+    /* the last ACCESS (misc.c); under `lock` */
+    uint16_t access_cred; /* 0: none */
+    uint16_t access_allowed;
+    struct timespec access_ctime; /* what it was true for */
+
     /* revalidation (revalidate.c); under `lock` */
     bool reval_running;
     bool reval_force;
@@ -105,6 +110,8 @@ struct inode {
     struct silly *silly;      /* silly.c: renamed away while open; NULL otherwise */
     UT_hash_handle hh;        /* by handle; table lock */
     struct inode *name_next;  /* names.c; table lock */
+    char *name;               /* of regular files with cto: that name ... */
+    fuse_ino_t name_dir;      /* ... in this directory */
     uint64_t name_hash;       /* of (directory, name) by which the kernel last got it; 0: none */
 };
 

@@ -82,6 +82,33 @@ void front_statfs(fuse_req_t req, fuse_ino_t nodeid)
         op_submit(op, REMOTE_FSSTAT, statfs_done);
 }
 
+void access_note(struct front *f, struct inode *ino, const struct cred *cred,
+                 const struct remote_call *call)
+{
+    if (call->error || !call->post.valid)
+        return;
+    uint16_t who = credtab_intern(f->creds, cred);
+
+    pthread_mutex_lock(&ino->lock);
+    ino->access_cred = who;
+    ino->access_allowed = (uint16_t)call->u.access.allowed;
+    ino->access_ctime = call->post.attr.ctime;
+    pthread_mutex_unlock(&ino->lock);
+}
+
+bool access_known(struct front *f, struct inode *ino, const struct cred *cred, uint32_t want,
+                  struct timespec ctime)
+{
+    uint16_t who = credtab_intern(f->creds, cred);
+
+    pthread_mutex_lock(&ino->lock);
+    bool known = who && ino->access_cred == who && ts_equal(ino->access_ctime, ctime) &&
+                 (ino->access_allowed & want) == want;
+
+    pthread_mutex_unlock(&ino->lock);
+    return known;
+}
+
 /* Sent only without default_permissions: then the server knows who may do what, by access(2) and
  * chdir(2). */
 static void access_done(struct remote_call *call)

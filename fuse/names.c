@@ -13,6 +13,9 @@
  * be wrong when the name was replaced elsewhere since; then the server's answer to the operation
  * decides, as it does for the kernel's own client, which trusts its dentry.
  *
+ * Of regular files the name itself is kept as well, if close-to-open is promised (cto): an OPEN
+ * then asks for the name, not for the handle, and so sees that the file was replaced (file.c).
+ *
  * All under the table lock.
  */
 #include <errno.h>
@@ -98,6 +101,8 @@ void names_forget_locked(struct front *f, struct inode *ino)
         *at = ino->name_next;
     ino->name_hash = 0;
     ino->name_next = NULL;
+    free(ino->name);
+    ino->name = NULL;
 }
 
 void names_note_link(struct front *f)
@@ -135,8 +140,32 @@ void names_set(struct front *f, struct inode *dir, const char *name, struct inod
         ino->name_hash = hash;
         ino->name_next = *at;
         *at = ino;
+        if (f->config.cto && S_ISREG(ino->type)) {
+            ino->name = strdup(name);
+            ino->name_dir = dir->nodeid;
+        }
     }
     pthread_mutex_unlock(&f->table_lock);
+}
+
+bool names_of(struct front *f, struct inode *ino, struct inode **dir, char **name)
+{
+    fuse_ino_t in = 0;
+
+    *name = NULL;
+    *dir = NULL;
+    pthread_mutex_lock(&f->table_lock);
+    if (ino->name) {
+        *name = strdup(ino->name);
+        in = ino->name_dir;
+    }
+    pthread_mutex_unlock(&f->table_lock);
+    if (*name)
+        *dir = inode_by_nodeid(f, in);
+    if (*dir)
+        return true;
+    free(*name);
+    return false;
 }
 
 struct inode *names_find(struct front *f, struct inode *dir, const char *name)

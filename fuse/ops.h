@@ -60,6 +60,9 @@ bool names_have_links(struct front *f);
 void names_note_link(struct front *f);
 /* The inode last seen under that name, referenced, or NULL. */
 struct inode *names_find(struct front *f, struct inode *dir, const char *name);
+/* The name under which a regular file was last seen, owned by the caller, and its directory,
+ * referenced; false: not known (or no memory). */
+bool names_of(struct front *f, struct inode *ino, struct inode **dir, char **name);
 void names_drop(struct front *f, struct inode *dir, const char *name);
 /* Below: table lock held. Forgets the name of an inode that is freed. */
 void names_forget_locked(struct front *f, struct inode *ino);
@@ -101,6 +104,16 @@ void lock_release_posix(struct front *f, struct inode *ino, uint64_t owner);
 void lock_release_flock(struct front *f, struct inode *ino, uint64_t owner);
 /* The inode is freed. */
 void lock_table_free(struct inode *ino);
+
+/* ---- misc.c ------------------------------------------------------------------------------- */
+
+/* What the server allowed a credential holds for as long as the object's ctime stays: modes, owners
+ * and ACLs do not change without it. Remembered for the last credential of each inode. */
+void access_note(struct front *f, struct inode *ino, const struct cred *cred,
+                 const struct remote_call *call);
+/* Did ACCESS allow all of `want` at this ctime? */
+bool access_known(struct front *f, struct inode *ino, const struct cred *cred, uint32_t want,
+                  struct timespec ctime);
 
 /* ---- dir.c -------------------------------------------------------------------------------- */
 

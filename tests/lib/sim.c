@@ -368,7 +368,7 @@ int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(voi
     f->name = "?";
     f->state = READY;
     makecontext(&f->uc, fiber_main, 0);
-    *t = (pthread_t)(i + 1);
+    *t = (pthread_t)(f - sim.fiber + 1); /* not i: getcontext() may return twice */
     return 0;
 }
 

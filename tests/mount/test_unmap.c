@@ -190,6 +190,7 @@ static int set_up(void **state)
         pthread_mutex_init(&fs.file[i].lock, NULL);
     fs.front.config.mountpoint = fs.dir;
     fs.front.session = fuse_session_new(&args, &ops, sizeof(ops), &fs.front);
+    fuse_opt_free_args(&args);
     if (!fs.front.session || fuse_session_mount(fs.front.session, fs.dir))
         return -1;
     if (unmap_start(&fs.front))

@@ -259,6 +259,7 @@ static void starve(struct cache_read *r)
     }
     c->any_starved = true;
     pthread_mutex_unlock(&c->wait_lock);
+    reclaim_wake(c); /* now that it can be seen: what it lacked may be there already */
 }
 
 static bool others_starve(struct cache *c)

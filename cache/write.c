@@ -237,6 +237,7 @@ static void park(struct cache_write *w, bool first)
     }
     c->any_parked = true;
     pthread_mutex_unlock(&c->wait_lock);
+    reclaim_wake(c);
 }
 
 static bool others_parked(struct cache *c)

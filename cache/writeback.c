@@ -162,7 +162,9 @@ void wb_kick_mapping(struct mapping *m, bool sync)
         m->pass_again |= sync || m->blocked;
         return;
     }
-    if (!m->ndirty || (!sync && m->retry_ns > cache_now_ns()))
+    /* With nothing dirty left (it was cut off, or discarded) the pass is empty, and tells those who
+     * wait for one. */
+    if ((!m->ndirty && !(sync && m->syncs)) || (!sync && m->retry_ns > cache_now_ns()))
         return;
     mapping_hold(m); /* until pass_end() */
     m->pass_active = true;

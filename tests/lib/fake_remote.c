@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,11 +180,33 @@ static void apply_commit(struct fr_server *s, struct fr_file *f, struct cache_co
     c->pre = token_of(&c->post);
 }
 
+static void trace(const struct fr_server *s, const struct fr_call *c, const char *what)
+{
+    static const char *const names[] = {"READ", "WRITE", "COMMIT", "GETATTR"};
+    uint64_t off = 0, n = 0;
+
+    if (!s->trace)
+        return;
+    if (c->kind == FR_FETCH)
+        off = c->fetch->offset, n = c->fetch->count;
+    if (c->kind == FR_WRITE)
+        off = c->write->offset, n = c->write->count;
+    fprintf(stderr, "%6llu server: %s %llu %s page %llu byte %llu + %llu\n",
+            (unsigned long long)sim_steps(), what, (unsigned long long)c->number, names[c->kind],
+            (unsigned long long)(off >> PAGE_SHIFT), (unsigned long long)(off & PAGE_MASK),
+            (unsigned long long)n);
+    if (c->kind == FR_WRITE)
+        fprintf(stderr, "               first bytes %u %u\n",
+                ((uint8_t *)c->write->iov[0].iov_base)[0],
+                ((uint8_t *)c->write->iov[0].iov_base)[1]);
+}
+
 static void apply(struct fr_server *s, struct fr_call *c)
 {
     if (c->applied)
         return;
     c->applied = true;
+    trace(s, c, "applies");
     switch (c->kind) {
     case FR_FETCH:
         apply_fetch(s, c->file, c->fetch);
@@ -203,6 +226,8 @@ static void apply(struct fr_server *s, struct fr_call *c)
 
 static void unlink_call(struct fr_server *s, struct fr_call *c)
 {
+    trace(s, c, "answers");
+
     struct fr_call **at = &s->pending;
 
     while (*at != c)
@@ -355,6 +380,8 @@ void fr_serve_all(struct fr_server *s)
 
 static void reboot_file(struct fr_file *f)
 {
+    if (f->server->trace)
+        fprintf(stderr, "%6llu server: reboots\n", (unsigned long long)sim_steps());
     for (uint64_t i = 0; i < f->room; i++)
         f->server->lost_bytes += f->data[i] != f->stable[i];
     memcpy(f->data, f->stable, f->room);

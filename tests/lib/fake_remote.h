@@ -62,6 +62,7 @@ struct fr_server {
     unsigned read_short, write_short, fail; /* chances of 256, for workers at random */
     int error[FR_KINDS];                    /* the next `errors` calls of a kind fail with it */
     unsigned errors[FR_KINDS];
+    bool trace; /* prints each call as it is applied and delivered */
     /* what it saw */
     uint64_t calls[FR_KINDS], reboots, lost_bytes;
     uint64_t file_syncs;

@@ -43,6 +43,7 @@ int __real_pthread_cond_signal(pthread_cond_t *c);
 int __real_pthread_cond_broadcast(pthread_cond_t *c);
 int __real_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *arg);
 int __real_pthread_join(pthread_t t, void **result);
+int __real_sched_yield(void);
 int __real_clock_gettime(clockid_t id, struct timespec *t);
 
 int __wrap_pthread_mutex_lock(pthread_mutex_t *m);
@@ -53,6 +54,7 @@ int __wrap_pthread_cond_signal(pthread_cond_t *c);
 int __wrap_pthread_cond_broadcast(pthread_cond_t *c);
 int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *arg);
 int __wrap_pthread_join(pthread_t t, void **result);
+int __wrap_sched_yield(void);
 int __wrap_clock_gettime(clockid_t id, struct timespec *t);
 
 enum state { FREE, READY, ON_MUTEX, ON_COND, ON_TIMED, ON_JOIN, DONE };
@@ -322,8 +324,10 @@ void sim_yield(void)
 {
     if (sim.active && sim.current)
         leave_fiber(false);
-    else if (!sim.active)
-        sched_yield();
+    else if (sim.active)
+        step(true);
+    else
+        __real_sched_yield();
 }
 
 void sim_name(const char *name)
@@ -467,5 +471,11 @@ int __wrap_clock_gettime(clockid_t id, struct timespec *t)
         return __real_clock_gettime(id, t);
     t->tv_sec = (time_t)(sim.clock / 1000000000u);
     t->tv_nsec = (long)(sim.clock % 1000000000u);
+    return 0;
+}
+
+int __wrap_sched_yield(void)
+{
+    sim_yield();
     return 0;
 }

@@ -20,7 +20,7 @@
  * kernel or valid in the cache (I3); what fsync promised survives every reboot (I1); in the end
  * both sides agree, nobody waits, and no frame is lost.
  *
- *   cache_model [--schedules N] [--seed S] [--threads] [--seconds T] [--verbose]
+ *   cache_model [--schedules N] [--seed S] [--threads] [--seconds T] [--verbose] [--trace]
  *
  * Without --threads the actors are fibers (tests/lib/sim.h): a seed is a schedule, and
  * `--seed S --schedules 1` plays it again. With it they are threads, for the sanitizer and the
@@ -58,7 +58,7 @@ struct totals {
 };
 
 static struct totals total;
-static bool threads, verbose;
+static bool threads, verbose, trace;
 static uint64_t seed_now;
 static unsigned ops = 24;
 
@@ -669,6 +669,7 @@ static void make_world(void)
     W->server.read_short = sim_chance(64) ? 40 : 0;
     W->server.write_short = sim_chance(64) ? 40 : 0;
     W->server.on_write = on_write;
+    W->server.trace = trace;
     W->tail_local = sim_chance(128);
     W->truncates = W->tail_local && sim_chance(170);
     W->reboots = sim_chance(100);
@@ -902,8 +903,8 @@ int main(int argc, char **argv)
 {
     static const struct option longs[] = {{"schedules", 1, NULL, 'n'}, {"seed", 1, NULL, 's'},
                                           {"threads", 0, NULL, 't'},   {"seconds", 1, NULL, 'T'},
-                                          {"ops", 1, NULL, 'o'},       {"verbose", 0, NULL, 'v'},
-                                          {NULL, 0, NULL, 0}};
+                                          {"ops", 1, NULL, 'o'},       {"trace", 0, NULL, 'x'},
+                                          {"verbose", 0, NULL, 'v'},   {NULL, 0, NULL, 0}};
     uint64_t n = 1000, seed = 1;
     double limit = 1e9, start;
     int o;
@@ -924,6 +925,9 @@ int main(int argc, char **argv)
             break;
         case 'o':
             ops = (unsigned)atoi(optarg);
+            break;
+        case 'x':
+            trace = true;
             break;
         case 'v':
             verbose = true;

@@ -140,10 +140,11 @@ static void arena_set_bases(struct arena *a)
 }
 
 /*
- * A file on a tmpfs of our own, mounted nowhere, that gives huge pages where madvise() asks for them.
- * memfd_create()'s do so only where /sys/kernel/mm/transparent_hugepage/shmem_enabled allows it, and
- * it seldom does. The first touch of 2 MiB costs a twentieth, and copies find one page table entry.
- * Needs the right to mount; -1 where that is not to be had, or the kernel is too old for it.
+ * A file on a tmpfs of our own, mounted nowhere, that gives huge pages where madvise() asks for
+ * them. memfd_create()'s do so only where /sys/kernel/mm/transparent_hugepage/shmem_enabled allows
+ * it, and it seldom does. The first touch of 2 MiB costs a twentieth, and copies find one page
+ * table entry. Needs the right to mount; -1 where that is not to be had, or the kernel is too old
+ * for it.
  */
 static int huge_file(uint64_t bytes)
 {

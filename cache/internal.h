@@ -58,6 +58,8 @@ struct wb_write {
     bool bracketed; /* a GETATTR just before found the token unchanged */
 };
 
+#define WB_EDGES 32
+
 struct wb_edge {
     struct token pre, post;
 };
@@ -121,8 +123,8 @@ struct mapping {
     struct cache_commit commit;
     bool have_verf;
     uint8_t verf[8];
-    struct wb_edge edge[32]; /* own changes whose turn has not come */
-    unsigned edges;
+    struct wb_edge *edges; /* own changes whose turn has not come; NULL: none */
+    unsigned nedges;
     struct cache_sync *syncs; /* waiting */
     uint32_t writes_inflight;
     uint32_t blocked; /* truncations under way: no WRITE starts */
@@ -328,6 +330,7 @@ void wb_resume(struct mapping *m);                  /* after a truncation; lock 
 bool wb_over_limit(struct cache *c);
 bool wb_over_background(struct cache *c);
 void wb_own_change(struct mapping *m, const struct token *pre, const struct token *post);
+void wb_forget_edges(struct mapping *m);
 
 /* ---- revalidate.c ---- */
 /* Unmap with the bookkeeping of twins; helper threads, no lock held. len 0: all. */

@@ -65,6 +65,7 @@ void mapping_free(struct mapping *m)
     Judy1FreeArray(&m->unstable, PJE0);
     Judy1FreeArray(&m->twins, PJE0);
     c->mapping_of[m->inode] = NULL;
+    wb_forget_edges(m);
     mapping_unlock(m);
     pthread_mutex_destroy(&m->lock);
     pthread_mutex_destroy(&m->reval_lock);
@@ -429,7 +430,7 @@ void mapping_set_token(struct mapping *m, const struct token *t)
 {
     mapping_lock(m);
     m->token = *t;
-    m->edges = 0;
+    wb_forget_edges(m);
     mapping_unlock(m);
 }
 

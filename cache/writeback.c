@@ -67,26 +67,42 @@ static void token_step(struct mapping *m, const struct token *from, const struct
 
 void wb_own_change(struct mapping *m, const struct token *pre, const struct token *post)
 {
-    if (m->edges == sizeof m->edge / sizeof m->edge[0]) {
-        memmove(m->edge, m->edge + 1, (m->edges - 1) * sizeof m->edge[0]);
-        m->edges--;
-    }
-    m->edge[m->edges++] = (struct wb_edge){*pre, *post};
-    /* Replies come in any order; each edge is walked when its turn has come. */
-    for (unsigned i = 0; i < m->edges;) {
-        const struct wb_edge *e = &m->edge[i];
+    struct wb_edge *e;
 
+    if (!same_version(&m->token, pre) && !same_version(&m->reval_cur, pre)) {
+        /* Replies come in any order: its turn may come yet. */
+        if (m->nedges == WB_EDGES) {
+            memmove(m->edges, m->edges + 1, (WB_EDGES - 1) * sizeof *m->edges);
+            m->nedges--;
+        }
+        if (!m->edges)
+            m->edges = malloc(WB_EDGES * sizeof *m->edges);
+        if (m->edges) /* else: one needless revalidation */
+            m->edges[m->nedges++] = (struct wb_edge){*pre, *post};
+        return;
+    }
+    token_step(m, pre, post);
+    for (unsigned i = 0; i < m->nedges;) {
+        e = &m->edges[i];
         if (!same_version(&m->token, &e->pre) && !same_version(&m->reval_cur, &e->pre)) {
             i++;
             continue;
         }
+
         struct wb_edge step = *e;
 
-        m->edges--;
-        memmove(&m->edge[i], &m->edge[i + 1], (m->edges - i) * sizeof m->edge[0]);
+        m->nedges--;
+        memmove(e, e + 1, (m->nedges - i) * sizeof *e);
         token_step(m, &step.pre, &step.post);
         i = 0;
     }
+}
+
+void wb_forget_edges(struct mapping *m)
+{
+    free(m->edges);
+    m->edges = NULL;
+    m->nedges = 0;
 }
 
 /* ---- the queue of passes ---- */
@@ -176,7 +192,7 @@ void wb_kick_mapping(struct mapping *m, bool sync)
     m->pass_no++;
     m->pass_cursor = 0;
     m->dirty_since_ns = cache_now_ns();
-    m->edges = 0;
+    wb_forget_edges(m);
     if (c->config.wcc == CACHE_WCC_BRACKET && c->no_pre && m->token.valid && looks_single(m)) {
         m->pass_state = PASS_BRACKET;
         m->pass_getattr = (struct cache_getattr){.m = m, .done = bracket_done};

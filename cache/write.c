@@ -75,7 +75,8 @@ static bool write_call(struct cache_write *w, uint64_t index, uint32_t lo, uint3
 
     if (!p)
         return false;
-    if (w->unique < p->unique && byteset_contains(c, p->valid, lo, hi)) {
+    if (w->kind == CACHE_WRITE_CALL && w->unique < p->unique &&
+        byteset_contains(c, p->valid, lo, hi)) {
         mark(m, p, lo, hi, w->cred);
         return true;
     }

@@ -121,6 +121,7 @@ static void send_read(struct fk_file *k, uint32_t first, uint32_t n)
     r->read = (struct cache_read){.m = k->m,
                                   .offset = off,
                                   .count = n << PAGE_SHIFT,
+                                  .ra = &k->ra,
                                   .cred = k->cred,
                                   .kernel = true,
                                   .done = read_done};
@@ -383,6 +384,8 @@ static void copy_in(struct fk_file *k, uint64_t off, const uint8_t *data, uint32
         wait(k);
     p->calls++;
     memcpy(p->data + (off & PAGE_MASK), data, len);
+    if (k->on_copy)
+        k->on_copy(k, off, data, len);
     if (p->state == FK_ABSENT) {
         if (len == PAGE_SIZE)
             p->state = FK_UPTODATE;

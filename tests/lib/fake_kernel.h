@@ -48,12 +48,16 @@ struct fk_file {
     uint64_t attr_version; /* counts changes of i_size: fuse_read_update_size() heeds it */
     uint64_t unique;
     uint16_t cred;
+    struct readahead ra; /* of its READs */
     uint32_t read_pages; /* of one READ at most (the kernel's readahead); 0: 1 */
     /* what went wrong */
     uint64_t beyond;
     int read_error;
     /* what happened */
     uint64_t faults, stores, mapped_writes, calls, unmaps, reclaims;
+    /* Lock held: a write(2) puts these bytes into the page, the instant at which it becomes
+     * visible. */
+    void (*on_copy)(struct fk_file *k, uint64_t off, const uint8_t *data, uint32_t len);
     bool unmap_without_fsync; /* the kernel as it is without DESIGN 5.1 */
     int unmap_error;
 };

@@ -11,6 +11,7 @@
  *   pages 0-3    bytes 0-7 and 4088-4095, by their number modulo 4:
  *                0, 3: mapped stores; 1: foreign; 2: write(2)
  *                2048: mapped and foreign stores (in the end everybody sees the same)
+ *                2049: mapped stores and write(2)
  *   pages 4-5    write(2) of whole pages and of parts
  *   pages 6-8    the end of the file: write(2), truncation, in one half of the schedules; foreign
  *                appends in the other
@@ -47,11 +48,13 @@
 #define ROOM    (PAGES * PAGE_SIZE)
 #define CELLS   16
 #define HOT     2048
+#define BOTH    2049
 
 enum class { MAPPED_A, FOREIGN, CALL, MAPPED_B };
 
 struct totals {
-    uint64_t schedules, stores, calls, foreign, revals, changed, fsyncs, directs, truncates;
+    uint64_t schedules, stores, calls, foreign, revals, changed, fsyncs, directs, direct_writes,
+        truncates;
     uint64_t reboots, lost_unstable, faults, mapped_writes, kernel_reclaims, evicted,
         reclaim_unmaps;
     uint64_t writes, commits, refetched, verifier_changes, errors, alarms, steps;
@@ -75,9 +78,11 @@ struct world {
     uint8_t last[ROOM];  /* newest value, as soon as its owner can see it */
     uint8_t acked[ROOM]; /* write(2): returned */
     uint8_t floor[ROOM]; /* foreign bytes may not be older */
-    uint64_t tail_size, floor_size;
-    _Atomic int busy;      /* actors at work */
-    _Atomic bool finished; /* helpers may go */
+    uint8_t sent[ROOM];  /* last value that a WRITE carried */
+    uint8_t times[ROOM]; /* ... and how often */
+    bool once;           /* nothing makes it necessary to send a byte twice */
+    _Atomic uint8_t hot; /* values of local stores to the hot bytes, each used once */
+    uint64_t tail_size;
 };
 
 static struct world *W;
@@ -125,13 +130,30 @@ static void set(uint8_t *at, uint8_t v)
 /* Server's lock held. */
 static void on_write(struct fr_file *f, const struct cache_write_rpc *w, uint32_t bytes, void *arg)
 {
+    const struct iovec *v = w->iov;
+    size_t done = 0; /* of *v */
+
     (void)arg;
     if (f != W->file)
         broken("a WRITE of another file", w->offset, 0, 0);
     for (uint64_t at = w->offset; at < w->offset + bytes && at < TAIL_AT; at++) {
         uint32_t in = at & PAGE_MASK;
 
-        if (at >= MIXED * PAGE_SIZE || in == HOT)
+        while (done == v->iov_len) {
+            v++;
+            done = 0;
+        }
+
+        uint8_t value = ((const uint8_t *)v->iov_base)[done++];
+
+        if (at >= MIXED * PAGE_SIZE)
+            continue;
+        W->times[at] = value == W->sent[at] ? W->times[at] + 1 : 1;
+        W->sent[at] = value;
+        /* Of a write(2) a mapped writeback may have been faster (fake_kernel.c, the gap). */
+        if (W->once && in != BOTH && W->times[at] > 1 + ((in & 3) == CALL))
+            broken("a byte is sent again that was not written again", at, value, 0);
+        if (in == HOT || in == BOTH)
             continue;
         if ((in >= CELLS / 2 && in < PAGE_SIZE - CELLS / 2) || (in & 3) == FOREIGN)
             broken("a WRITE carries a byte that was not written here", at, 0, 0);
@@ -178,6 +200,29 @@ static void check_foreign(uint64_t off, uint8_t v, uint8_t floor, const char *wh
         broken(what, off, v, floor);
 }
 
+static uint8_t next_both(uint8_t was)
+{
+    return was == 250 ? 1 : (uint8_t)(was + 1);
+}
+
+static uint8_t store_both(uint8_t was, void *arg)
+{
+    struct count *c = arg;
+
+    c->bad = was != W->last[c->off];
+    c->was = was;
+    set(&W->last[c->off], next_both(was));
+    return next_both(was);
+}
+
+/* The kernel's lock is held: this is the instant at which a write(2) counts. */
+static void on_copy(struct fk_file *k, uint64_t off, const uint8_t *data, uint32_t len)
+{
+    (void)k;
+    if (len == 1 && off < MIXED * PAGE_SIZE && (off & PAGE_MASK) == BOTH)
+        set(&W->last[off], *data);
+}
+
 static void *mapper(void *arg)
 {
     enum class class = (enum class)(uintptr_t)arg;
@@ -214,13 +259,18 @@ static void *mapper(void *arg)
             break;
         }
         case 2:
-            if (class == MAPPED_A)
-                fk_store(W->k, (uint64_t)sim_below(MIXED) * PAGE_SIZE + HOT, (uint8_t)(100 + i));
+            if (sim_chance(128)) {
+                struct count c = {.off = (uint64_t)sim_below(MIXED) * PAGE_SIZE + BOTH};
+
+                fk_update(W->k, c.off, store_both, &c);
+                if (c.bad)
+                    broken("a byte of mapped stores and write(2) went back", c.off, c.was, 0);
+            } else if (class == MAPPED_A)
+                fk_store(W->k, (uint64_t)sim_below(MIXED) * PAGE_SIZE + HOT, (uint8_t)++W->hot);
             break;
         }
         pause_actor();
     }
-    atomic_fetch_sub(&W->busy, 1);
     return NULL;
 }
 
@@ -277,6 +327,26 @@ static void write_tail(unsigned i)
     check_loaded(W->tail_size - 1, "the last byte of the file is wrong");
 }
 
+static void *loader(void *arg)
+{
+    (void)arg;
+    begin_actor("loader", 17);
+    for (unsigned i = 0; i < ops * 2; i++) {
+        unsigned j = sim_below(CELLS);
+        uint64_t off = cell(sim_below(MIXED), j);
+        uint8_t v, floor = get(&W->floor[off]);
+
+        if (fk_load(W->k, off, &v))
+            broken("SIGBUS on a load", off, 0, 0);
+        if (cell_class(j) == FOREIGN)
+            check_foreign(off, v, floor, "a load is stale after a revalidation");
+        else if (v != W->last[off])
+            broken("a reader does not see a local byte", off, v, W->last[off]);
+        pause_actor();
+    }
+    return NULL;
+}
+
 static void *caller(void *arg)
 {
     (void)arg;
@@ -284,7 +354,7 @@ static void *caller(void *arg)
     for (unsigned i = 0; i < ops; i++) {
         uint64_t off = random_cell(CALL);
 
-        switch (sim_below(5)) {
+        switch (sim_below(6)) {
         case 0:
         case 1:
             call_write(off, 1, (uint8_t)(W->last[off] + 1));
@@ -300,6 +370,21 @@ static void *caller(void *arg)
             call_write(off, 1 + sim_below(5000), (uint8_t)(i + 1));
             check_loaded(off, "a write(2) of a part is not seen");
             break;
+        case 4:
+            if (sim_chance(128)) {
+                uint8_t v;
+
+                off = (uint64_t)sim_below(MIXED) * PAGE_SIZE + BOTH;
+                v = next_both(get(&W->last[off]));
+                fk_write(W->k, off, &v, 1);
+                break;
+            }
+            set(&W->last[off], (uint8_t)(W->last[off] + 1));
+            fk_direct_write(W->k, off, &W->last[off], 1);
+            set(&W->acked[off], W->last[off]);
+            check_loaded(off, "an O_DIRECT write is not seen");
+            __atomic_add_fetch(&total.direct_writes, 1, __ATOMIC_RELAXED);
+            break;
         default:
             if (W->tail_local)
                 write_tail(i);
@@ -309,7 +394,6 @@ static void *caller(void *arg)
         }
         pause_actor();
     }
-    atomic_fetch_sub(&W->busy, 1);
     return NULL;
 }
 
@@ -348,7 +432,6 @@ static void *foreigner(void *arg)
         __atomic_add_fetch(&total.foreign, 1, __ATOMIC_RELAXED);
         pause_actor();
     }
-    atomic_fetch_sub(&W->busy, 1);
     return NULL;
 }
 
@@ -401,7 +484,6 @@ static void *revalidator(void *arg)
         for (unsigned n = sim_below(16); n; n--)
             pause_actor();
     }
-    atomic_fetch_sub(&W->busy, 1);
     return NULL;
 }
 
@@ -432,7 +514,6 @@ static void *syncer(void *arg)
         for (unsigned n = sim_below(12); n; n--)
             pause_actor();
     }
-    atomic_fetch_sub(&W->busy, 1);
     return NULL;
 }
 
@@ -468,7 +549,6 @@ static void *director(void *arg)
         for (unsigned n = sim_below(12); n; n--)
             pause_actor();
     }
-    atomic_fetch_sub(&W->busy, 1);
     return NULL;
 }
 
@@ -496,7 +576,6 @@ static void *kernel(void *arg)
         }
         pause_actor();
     }
-    atomic_fetch_sub(&W->busy, 1);
     return NULL;
 }
 
@@ -554,7 +633,6 @@ static void *noisy(void *arg)
         cache_read_release(&n.r);
         pause_actor();
     }
-    atomic_fetch_sub(&W->busy, 1);
     return NULL;
 }
 
@@ -567,7 +645,6 @@ static void *rebooter(void *arg)
             pause_actor();
         fr_reboot_file(W->file);
     }
-    atomic_fetch_sub(&W->busy, 1);
     return NULL;
 }
 
@@ -675,6 +752,7 @@ static void make_world(void)
     W->reboots = sim_chance(100);
     W->failures = sim_chance(40);
     W->server.fail = W->failures ? 30 : 0;
+    W->once = config.stable_writes && !W->reboots && !W->failures && !W->server.write_short;
     W->file = fr_file_new(&W->server, TAIL_AT, ROOM);
     W->noise = fr_file_new(&W->server, NOISE_PAGES * PAGE_SIZE, NOISE_PAGES * PAGE_SIZE);
     for (unsigned i = 0; i < NOISE_PAGES * PAGE_SIZE; i++)
@@ -684,10 +762,10 @@ static void make_world(void)
     if (!W->c)
         abort();
     W->k = fk_new(W->c, 1, W->file, PAGES);
+    W->k->on_copy = on_copy;
     W->k->read_pages = 1 + sim_below(4);
     W->noise_host.file = W->noise;
     W->noise_m = mapping_new(W->c, 2, &W->noise_host, NOISE_PAGES * PAGE_SIZE);
-    mapping_writer_add(W->k->m);
 }
 
 static bool idle(struct mapping *m)
@@ -789,19 +867,54 @@ static void free_world(void)
     free(w);
 }
 
+/* Who takes part while the file is open for writing, and while it is open for reading only. */
+static const struct {
+    void *(*fn)(void *);
+    uintptr_t arg;
+    bool writes, reads;
+} actors[] = {
+    {mapper, MAPPED_A, true, false}, {mapper, MAPPED_B, true, false}, {caller, 0, true, false},
+    {foreigner, 0, true, true},      {revalidator, 0, true, true},    {revalidator, 1, true, false},
+    {syncer, 0, true, false},        {director, 0, true, true},       {kernel, 0, true, true},
+    {noisy, 0, true, true},          {rebooter, 0, true, false},      {loader, 0, false, true},
+};
+
+static void run_actors(bool writing)
+{
+    enum { N = sizeof actors / sizeof actors[0] };
+    pthread_t thread[N];
+    bool made[N] = {0};
+
+    for (unsigned i = 0; i < N; i++) {
+        /* A schedule with fewer actors goes deeper into what they do to each other. */
+        if ((actors[i].fn == rebooter && !W->reboots) ||
+            !(writing ? actors[i].writes : actors[i].reads) ||
+            (actors[i].fn != mapper && actors[i].fn != loader && sim_chance(80)))
+            continue;
+        made[i] = true;
+        pthread_create(&thread[i], NULL, actors[i].fn, (void *)actors[i].arg);
+    }
+    for (unsigned i = 0; i < N; i++)
+        if (made[i])
+            pthread_join(thread[i], NULL);
+}
+
+static void open_writing(void)
+{
+    if (mapping_writer_add(W->k->m))
+        mapping_unmap_all(W->k->m);
+}
+
+/* The last descriptor is closed after its mapping is gone: fuse_vma_close(), fuse_flush(). */
+static void close_writing(void)
+{
+    fk_write_and_wait(W->k);
+    mapping_writer_remove(W->k->m);
+}
+
 static void *schedule(void *arg)
 {
-    static const struct {
-        void *(*fn)(void *);
-        uintptr_t arg;
-    } actors[] = {
-        {mapper, MAPPED_A}, {mapper, MAPPED_B}, {caller, 0},   {foreigner, 0},
-        {revalidator, 0},   {revalidator, 1},   {syncer, 0},   {director, 0},
-        {kernel, 0},        {noisy, 0},         {rebooter, 0},
-    };
-    enum { N = sizeof actors / sizeof actors[0] };
-    pthread_t thread[N], worker[3];
-    bool made[N] = {0};
+    pthread_t worker[3];
 
     (void)arg;
     sim_name("schedule");
@@ -812,17 +925,20 @@ static void *schedule(void *arg)
     }
     for (int i = 0; i < 3; i++)
         pthread_create(&worker[i], NULL, fr_worker, &W->server);
-    for (unsigned i = 0; i < N; i++) {
-        /* A schedule with fewer actors goes deeper into what they do to each other. */
-        if ((actors[i].fn == rebooter && !W->reboots) || (actors[i].fn != mapper && sim_chance(80)))
-            continue;
-        atomic_fetch_add(&W->busy, 1);
-        made[i] = true;
-        pthread_create(&thread[i], NULL, actors[i].fn, (void *)actors[i].arg);
+    if (sim_chance(64)) {
+        run_actors(false);
+        open_writing();
+    } else {
+        open_writing();
+        run_actors(true);
+        if (sim_chance(64)) {
+            close_writing();
+            run_actors(false);
+            open_writing();
+        }
     }
-    for (unsigned i = 0; i < N; i++)
-        if (made[i])
-            pthread_join(thread[i], NULL);
+    if (sim_chance(96))
+        run_actors(true);
 
     pthread_mutex_lock(&W->server.lock);
     W->server.fail = 0;
@@ -836,7 +952,7 @@ static void *schedule(void *arg)
     if (fk_fsync(W->k))
         broken("the last fsync failed", 0, 0, 0);
     check_end();
-    mapping_writer_remove(W->k->m); /* from here on the reclaimer lets it alone */
+    close_writing(); /* from here on the reclaimer lets it alone */
     while (!idle(W->k->m) || !idle(W->noise_m) || fr_pending(&W->server))
         pause_actor();
     fr_stop(&W->server);
@@ -874,7 +990,8 @@ static void print_totals(double seconds)
     printf("%llu schedules in %.1f s (%.0f/s)\n", (unsigned long long)t->schedules, seconds,
            (double)t->schedules / seconds);
     SHOW(steps), SHOW(stores), SHOW(calls), SHOW(foreign), SHOW(revals), SHOW(changed);
-    SHOW(fsyncs), SHOW(directs), SHOW(truncates), SHOW(faults), SHOW(mapped_writes);
+    SHOW(fsyncs), SHOW(directs), SHOW(direct_writes), SHOW(truncates), SHOW(faults),
+        SHOW(mapped_writes);
     SHOW(kernel_reclaims), SHOW(evicted), SHOW(reclaim_unmaps), SHOW(writes), SHOW(commits);
     SHOW(refetched), SHOW(reboots), SHOW(lost_unstable), SHOW(verifier_changes), SHOW(errors);
     SHOW(alarms);

@@ -214,3 +214,17 @@ test_command_signal() {
     holder_write 1 && holder_stop && wait_for 20 gone "${mount_pid[a]}" && cmp "$T/data" "$EXPORT/file" &&
         unset 'mount_pid[a]'
 }
+
+# A copy of the mount in another namespace does not keep umount waiting.
+test_command_umount_with_a_copy_elsewhere() {
+    local other
+    server_start && mount_start a || return
+    unshare --mount --propagation private sleep 60 &
+    other=$!
+    wait_for 10 grep -q "^sleep" "/proc/$other/comm" && holder_start file && holder_write 1 && holder_stop || return
+    timeout 30 "$NFSCACHED" umount "$T/a" 2>"$T/said" && ! mounted "$T/a" && grep -q 'another mount namespace' "$T/said" &&
+        ! gone "${mount_pid[a]}" && cmp "$T/data" "$EXPORT/file" || return
+    kill $other
+    wait $other
+    wait_for 15 gone "${mount_pid[a]}" && unset 'mount_pid[a]'
+}

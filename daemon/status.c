@@ -77,13 +77,20 @@ static void print_duration(uint64_t s)
     printf("%llu s", (unsigned long long)(s % 60));
 }
 
+static const char *server_state(json_t *s)
+{
+    if (!json_is_true(json_object_get(s, "responding")))
+        return "NOT RESPONDING";
+    if (number_of(json_object_get(s, "network"), "up") == 0)
+        return "NOT CONNECTED";
+    return "responding";
+}
+
 static void print_server(json_t *s)
 {
     json_t *last = json_object_get(s, "last_error");
 
-    printf("server         %s, %s\n", text_of(s, "server"),
-           json_is_true(json_object_get(s, "responding")) ? "responding"
-                                                          : "NOT RESPONDING: waiting for it");
+    printf("server         %s, %s\n", text_of(s, "server"), server_state(s));
     printf("options        %s\n", text_of(s, "options"));
     printf("transfer size  %llu bytes a READ, %llu a WRITE\n",
            (unsigned long long)number_of(s, "rsize"), (unsigned long long)number_of(s, "wsize"));
@@ -233,8 +240,7 @@ static void print_line(const struct mount_entry *m, json_t *s)
         puts("its daemon does not answer");
     else
         printf("%11s %11s  %s\n", ask_bytes(number_of(c, "pages") * 4096, pages),
-               ask_bytes(number_of(c, "dirty_bytes"), dirty),
-               json_is_true(json_object_get(s, "responding")) ? "responding" : "NOT RESPONDING");
+               ask_bytes(number_of(c, "dirty_bytes"), dirty), server_state(s));
 }
 
 /* A mount may be seen at several places (bind mounts): the first is enough. */

@@ -43,6 +43,57 @@ struct umount {
     bool discarded; /* the daemon has given the server up: the mount is of no use any more */
 };
 
+/* "ino:" and "mnt_id:" of an open descriptor (proc(5)); reading them asks no file system. */
+static bool is_open_file(int dir, const char *fd, uint64_t ino, int mount_id)
+{
+    char name[300], line[128];
+    unsigned long long number = 0;
+    int id = -1;
+
+    snprintf(name, sizeof name, "../fdinfo/%s", fd);
+    int info = openat(dir, name, O_RDONLY | O_CLOEXEC);
+    FILE *f = info < 0 ? NULL : fdopen(info, "r");
+    while (f && fgets(line, sizeof line, f)) {
+        sscanf(line, "mnt_id: %d", &id);
+        sscanf(line, "ino: %llu", &number);
+    }
+    if (f)
+        fclose(f);
+    else if (info >= 0)
+        close(info);
+    return id == mount_id && number == ino;
+}
+
+/* Where the daemon may not look a name up (as an ordinary user), a process that has the file open
+ * knows it: what is dirty is mostly open, since close writes back. */
+static char *path_of_open_file(const struct umount *u, uint64_t ino)
+{
+    DIR *proc = opendir("/proc");
+    char path[300], *found = NULL;
+    struct dirent *p, *d;
+
+    while (proc && !found && (p = readdir(proc))) {
+        snprintf(path, sizeof path, "/proc/%s/fd", p->d_name);
+        DIR *dir = isdigit((unsigned char)p->d_name[0]) ? opendir(path) : NULL;
+        while (dir && !found && (d = readdir(dir))) {
+            char target[PATH_MAX];
+            size_t skip = strlen(u->mount->mountpoint);
+            if (d->d_name[0] == '.' || !is_open_file(dirfd(dir), d->d_name, ino, u->mount->id))
+                continue;
+            ssize_t n = readlinkat(dirfd(dir), d->d_name, target, sizeof target - 1);
+            if (n <= (ssize_t)skip + 1)
+                continue;
+            target[n] = 0;
+            found = strdup(target + skip + 1);
+        }
+        if (dir)
+            closedir(dir);
+    }
+    if (proc)
+        closedir(proc);
+    return found;
+}
+
 /* Prints the files with dirty bytes, by name; returns the bytes, and the array if asked for. */
 static uint64_t print_dirty(struct umount *u, const char *what, json_t **array)
 {
@@ -63,7 +114,9 @@ static uint64_t print_dirty(struct umount *u, const char *what, json_t **array)
         const char *error = json_string_value(json_object_get(file, "error"));
         uint64_t bytes = (uint64_t)json_integer_value(json_object_get(file, "bytes"));
         uint64_t ino = (uint64_t)json_integer_value(json_object_get(file, "ino"));
+        char *open_path = path ? NULL : path_of_open_file(u, ino);
         total += bytes;
+        path = path ? path : open_path;
         if (path)
             fprintf(stderr, "  %s: %s/%s: %s", what, u->mount->mountpoint, path,
                     ask_bytes(bytes, number));
@@ -72,6 +125,7 @@ static uint64_t print_dirty(struct umount *u, const char *what, json_t **array)
                     ask_bytes(bytes, number));
         fprintf(stderr, "%s%s%s\n", error ? " (last error: " : "", error ? error : "",
                 error ? ")" : "");
+        free(open_path);
     }
     if (array)
         *array = files;

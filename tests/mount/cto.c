@@ -129,6 +129,46 @@ static int replaced_by_rename(void)
     return bad;
 }
 
+/* The same while the replaced file lives on at the server, so that its handle answers as before:
+ * because it is open here, or because it has another name. */
+static int replaced_but_alive(bool by_link)
+{
+    char a[50], b[50], from[4200], link_path[4200];
+    int bad = 0;
+
+    snprintf(from, sizeof from, "%s", t_path(other, "new"));
+    snprintf(link_path, sizeof link_path, "%s", t_path(other, "link"));
+    for (int i = 0; i < rounds; i++) {
+        text(a, sizeof a, i);
+        put(other, F, a, sizeof a, O_TRUNC);
+        int fd = by_link ? -1 : must(open(t_path(mnt, F), O_RDWR), "open");
+        if (by_link) {
+            unlink(link_path);
+            must(link(t_path(other, F), link_path), "link");
+        }
+        bad += get(mnt, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof b);
+        text(a, sizeof a, i + rounds);
+        put(other, "new", a, sizeof a, O_TRUNC);
+        must(rename(from, t_path(other, F)), "rename");
+        bad += get(mnt, F, b, sizeof b) != sizeof b || memcmp(a, b, sizeof b);
+        if (fd >= 0)
+            close(fd);
+        watch_beat(watch, 0);
+    }
+    unlink(link_path);
+    return bad;
+}
+
+static int replaced_while_open(void)
+{
+    return replaced_but_alive(false);
+}
+
+static int replaced_with_another_link(void)
+{
+    return replaced_but_alive(true);
+}
+
 /* Removed and made again elsewhere. */
 static int removed_and_recreated(void)
 {
@@ -487,6 +527,8 @@ static const struct check {
     {"same_size_rewrite", same_size_rewrite},
     {"grew_and_shrank", grew_and_shrank},
     {"replaced_by_rename", replaced_by_rename},
+    {"replaced_while_open", replaced_while_open},
+    {"replaced_with_another_link", replaced_with_another_link},
     {"removed_and_recreated", removed_and_recreated},
     {"while_open_for_writing", while_open_for_writing},
     {"appended_in_turn", appended_in_turn},

@@ -284,8 +284,7 @@ static bool fiber_done(void *arg)
 
 void sim_begin(uint64_t seed, unsigned preempt_chance)
 {
-    assert(!sim.active);
-    sim.active = true;
+    sim.active = true; /* what a test that failed left behind is forgotten */
     sim.preempt = preempt_chance;
     sim.top = 0;
     sim.clock = 1000000000000ull;

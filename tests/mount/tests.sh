@@ -318,6 +318,24 @@ test_killed_while_server_is_away() {
     server_start && timeout 60 cmp "$T/a/f" "$EXPORT/f" && return $rc
 }
 
+# A process killed while it makes a directory is gone at once; the directory is made, and seen.
+test_killed_caller_made_it() {
+    local pid
+    only_embedded || return 77
+    server_start && mount_start a && server_say MKDIR:delay=3000:count=1 || return
+    stat "$T/a/d" 2>/dev/null && return 1
+    mkdir "$T/a/d" &
+    pid=$!
+    sleep 0.3
+    kill -KILL $pid
+    wait_for 1 gone $pid || {
+        echo "a killed mkdir stays"
+        return 1
+    }
+    wait $pid
+    wait_for 5 test -d "$EXPORT/d" && wait_for 1 test -d "$T/a/d"
+}
+
 # After umount and mount again, inode numbers and content are the same.
 test_remount() {
     local before after

@@ -25,7 +25,7 @@
 
 static struct {
     char *foreign, *server_path, *name, *reval_cmd, *classes;
-    int pages, locals, freeze_every, json, keep, tolerate;
+    int pages, locals, freeze_every, wait_every, json, keep, tolerate;
     long rounds, idle_us;
     long long seed;
     double seconds, timeout_s, stall;
@@ -34,6 +34,7 @@ static struct {
          .pages = 64,
          .locals = 3,
          .freeze_every = 25,
+         .wait_every = 50,
          .rounds = 1000,
          .idle_us = 200,
          .stall = 30};
@@ -50,7 +51,8 @@ static const struct poptOption table[] = {
     {"rounds", 'r', POPT_ARG_LONG, &opt.rounds, 0, "rounds", "N"},
     {"seconds", 's', POPT_ARG_DOUBLE, &opt.seconds, 0, "stop after this time", "S"},
     {"timeout-s", 0, POPT_ARG_DOUBLE, &opt.timeout_s, 0,
-     "each 50th round only waits this long (above the attribute timeout)", "S"},
+     "some rounds only wait this long (above the attribute timeout)", "S"},
+    {"wait-every", 0, POPT_ARG_INT, &opt.wait_every, 0, "every N rounds", "N"},
     {"freeze-every", 0, POPT_ARG_INT, &opt.freeze_every, 0, "compare everything every N rounds",
      "N"},
     {"idle-us", 0, POPT_ARG_LONG, &opt.idle_us, 0, "longest pause of a writer", "US"},
@@ -127,6 +129,7 @@ int main(int argc, const char **argv)
     o->seconds = opt.seconds;
     o->timeout_s = opt.timeout_s;
     o->freeze_every = opt.freeze_every;
+    o->wait_every = opt.wait_every;
     o->tolerate_errors = opt.tolerate;
     o->seed = t_seed((uint64_t)opt.seed);
     o->watch = watch_new();

@@ -48,7 +48,7 @@ struct oracle {
     long rounds;
     double seconds;
     double timeout_s; /* for the rounds that only wait; 0: no such rounds */
-    int freeze_every;
+    int freeze_every, wait_every;
     bool tolerate_errors; /* a server is being broken: a failed foreign call is repeated */
     struct watch *watch;
 

@@ -234,7 +234,7 @@ static void freeze(struct check *c)
 static enum force choose(struct check *c, long round)
 {
     struct oracle *o = c->o;
-    if (o->timeout_s > 0 && round % 50 == 49)
+    if (o->timeout_s > 0 && round % o->wait_every == o->wait_every - 1)
         return BY_WAITING;
     return o->reval_cmd && rng_below(&c->rng, 4) == 0 ? BY_COMMAND : BY_OPEN;
 }

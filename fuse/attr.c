@@ -295,11 +295,21 @@ void attr_accept_own(struct front *f, struct inode *ino, const struct remote_wcc
     pthread_mutex_lock(&ino->lock);
     bool known =
         !ino->map || !S_ISREG(post->attr.mode) || token_follow(f, ino, pre, &post->attr, call->op);
+    uint64_t due = ino->attr_expires_ns;
+    bool proves = true; /* what the pages hold is what these attributes are of */
+
+    if (ino->map && S_ISREG(post->attr.mode) && mapping_has_pages(ino->map)) {
+        struct token now = token_of(&post->attr), have = mapping_token(ino->map);
+        proves = token_equal(&now, &have);
+    }
     /* Two of our operations at once: the reply with the older ctime may come last. */
     if (!ino->attr_valid || ts_cmp(post->attr.ctime, ino->rec->attr.ctime) >= 0)
         take(f, ino, &post->attr, call->sent_ns, changed_between(ino, pre));
     else
         known = false;
+    /* A file that is written here without pause would else never be asked after. */
+    if (!proves && due < ino->attr_expires_ns)
+        ino->attr_expires_ns = due;
     if (!known)
         ino->attr_expires_ns = 0;
     if (call->op != REMOTE_COMMIT)

@@ -167,6 +167,12 @@ static void take(struct front *f, struct inode *ino, const struct attr *attr, ui
     ino->attr_expires_ns = sent_ns + ino->attr_timeout_ns;
 }
 
+/* What the pages hold is what these attributes name. */
+static void pages_proven(struct inode *ino)
+{
+    ino->pages_expire_ns = ino->attr_expires_ns;
+}
+
 /* What does not tell one content from another is news at once, whatever becomes of the pages. */
 static void take_ownership(struct inode *ino, const struct attr *attr)
 {
@@ -217,6 +223,7 @@ static bool accept_file(struct front *f, struct inode *ino, const struct attr *a
     if (adopt_if_empty(ino, attr)) {
         ino->changed_elsewhere = false;
         take(f, ino, attr, sent_ns, changed);
+        pages_proven(ino);
         return false;
     }
     if (!token_equal(&now, &have) && only_ctime_ours(f, ino, &now, &have)) {
@@ -226,6 +233,7 @@ static bool accept_file(struct front *f, struct inode *ino, const struct attr *a
     if (token_equal(&now, &have)) {
         ino->changed_elsewhere = false;
         take(f, ino, attr, sent_ns, changed);
+        pages_proven(ino);
         return false;
     }
     take_ownership(ino, attr);
@@ -322,6 +330,7 @@ void attr_accept_revalidated(struct front *f, struct inode *ino, const struct at
 {
     pthread_mutex_lock(&ino->lock);
     take(f, ino, attr, sent_ns, !same_token(attr, &ino->rec->attr));
+    pages_proven(ino);
     ino->changed_elsewhere = false;
     if (sent_ns < ino->own_change_ns)
         ino->attr_expires_ns = 0;

@@ -84,6 +84,9 @@ struct inode {
     uint64_t attr_sent_ns;    /* when the call that brought the attributes was sent */
     uint64_t attr_timeout_ns; /* adaptive: from ac*min, doubling to ac*max while unchanged */
     _Atomic uint64_t attr_expires_ns; /* CLOCK_MONOTONIC; the timer reads it without the lock */
+    /* Until then the pages are taken for what the server has. A reply to an own WRITE does not move
+     * it: it proves nothing about the pages. Read by the timer without the lock. */
+    _Atomic uint64_t pages_expire_ns;
     uint64_t own_change_ns; /* end of the last own operation that changed it: older replies lie */
     uint64_t told_size;     /* the size the kernel was last told; atomic */
     bool changed_elsewhere; /* seen in a reply, not yet revalidated */

@@ -356,7 +356,7 @@ static void tick(struct loop_timer *timer)
 
     pthread_mutex_lock(&f->open_lock);
     for (struct inode *ino = f->open_files; ino && n < TICK_BATCH; ino = ino->open_next) {
-        if (ino->attr_expires_ns > now || !mapping_has_pages(ino->map))
+        if (ino->pages_expire_ns > now || !mapping_has_pages(ino->map))
             continue;
         inode_ref(ino);
         due[n++] = ino;

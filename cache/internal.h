@@ -160,7 +160,7 @@ struct cache {
     uint32_t nfree, frames_used, frames_carved;
     _Atomic uint16_t *frame_refs;
     uint32_t *mask_free; /* stack */
-    uint32_t nmask_free, nmask_cap, masks_used;
+    uint32_t nmask_free, nmask_cap, nmasks, masks_used;
     struct queue small, main;
     uint32_t *ghost; /* fingerprints, GHOST_WAYS each bucket */
     uint32_t ghost_buckets;

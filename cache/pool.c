@@ -315,7 +315,7 @@ uint32_t mask_alloc(struct cache *c)
             abort();
         }
         pthread_mutex_lock(&c->pool_lock);
-        if (c->nmask_free + 8 > c->nmask_cap) {
+        if (c->nmasks + 8 > c->nmask_cap) { /* all of them may be free one day */
             uint32_t cap = c->nmask_cap ? c->nmask_cap * 2 : 1024;
             uint32_t *n = realloc(c->mask_free, cap * sizeof *n);
 
@@ -326,6 +326,7 @@ uint32_t mask_alloc(struct cache *c)
         }
         for (uint32_t i = 0; i < 8; i++)
             c->mask_free[c->nmask_free++] = f * 8 + i;
+        c->nmasks += 8;
         pthread_mutex_unlock(&c->pool_lock);
     }
 }

@@ -26,6 +26,8 @@
 
 /* ---- the table ---- */
 
+/* Under the inode lock, with the count that says whether it is on the list: the last close and the
+ * next open of a file may come at one time. */
 static void open_list_add(struct front *f, struct inode *ino)
 {
     pthread_mutex_lock(&f->open_lock);
@@ -95,17 +97,13 @@ int file_new(struct front *f, struct inode *ino, int flags, const struct cred *c
         return err;
     pthread_mutex_lock(&ino->lock);
 
-    bool first = ino->opens++ == 0;
-
+    if (ino->opens++ == 0 && ino->map)
+        open_list_add(f, ino);
     ino->rec->opens = ino->opens;
     if (writes(flags))
         ino->writers++;
     pthread_mutex_unlock(&ino->lock);
-    if (!ino->map)
-        return 0;
-    if (first)
-        open_list_add(f, ino);
-    if (writes(flags))
+    if (ino->map && writes(flags))
         (*out)->unmap_first = mapping_writer_add(ino->map);
     return 0;
 }
@@ -129,10 +127,10 @@ void file_free(struct front *f, struct file *file)
         if (writes(file->flags))
             ino->writers--;
         last = --ino->opens == 0;
-        ino->rec->opens = ino->opens;
-        pthread_mutex_unlock(&ino->lock);
         if (last && ino->map)
             open_list_remove(f, ino);
+        ino->rec->opens = ino->opens;
+        pthread_mutex_unlock(&ino->lock);
     }
     if (file->dir)
         dir_state_free(file->dir);

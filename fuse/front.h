@@ -22,9 +22,9 @@
  * A handler runs in a shard's loop and never waits (invariant I5): it replies, or makes an op,
  * submits the op's call and returns; the call's done() replies.
  *
- * Lock order: inode table > inode lock > (cache/'s locks). The inode lock guards the attribute
- * cache and the small states below; nothing is called out of this folder with it held, except
- * cache/'s functions that take only the mapping lock.
+ * Lock order: inode table > inode lock > open lock > (cache/'s locks). The inode lock guards the
+ * attribute cache and the small states below; nothing is called out of this folder with it held,
+ * except cache/'s functions that take only the mapping lock.
  */
 #ifndef NFSCACHED_FUSE_FRONT_H
 #define NFSCACHED_FUSE_FRONT_H

@@ -23,6 +23,7 @@
 #ifndef NFSCACHED_CACHE_CACHE_H
 #define NFSCACHED_CACHE_CACHE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -152,9 +153,9 @@ struct cache *mapping_cache(const struct mapping *m);
 /* The local size: the server's, extended by bytes written here. What the kernel is told. Any
  * thread, lock-free. */
 uint64_t mapping_size(const struct mapping *m);
-/* A size learnt from the server while nothing is cached, or larger than ours with the same token.
- */
-void mapping_set_size(struct mapping *m, uint64_t size);
+/* While nothing is cached, here or in the kernel, token and size are simply the server's. False:
+ * something is (a WRITE that comes in at the same time either shows, or comes after). */
+bool mapping_adopt(struct mapping *m, const struct token *t);
 /* True when any page is cached here or may be cached in the kernel. */
 bool mapping_has_pages(struct mapping *m);
 /* True when a byte is dirty, in flight or unstable. */
@@ -234,6 +235,9 @@ struct cache_write {
     uint64_t unique; /* FUSE's request number: tells which of two WRITEs the kernel made first */
     uint16_t cred;
     bool nowait; /* -EAGAIN instead of parking; `progress` bytes were taken */
+    /* Becomes true when the kernel was told that the call failed (its caller was killed): what is
+     * parked then would overwrite what others write later, and is left out. NULL: never. */
+    const atomic_bool *given_up;
     void (*done)(struct cache_write *w);
     int error;
     uint32_t progress;
@@ -310,7 +314,8 @@ bool mapping_own_change(struct mapping *m, const struct token *pre, const struct
 
 /* Drops clean pages here; what the kernel holds stays. Helper threads. Number dropped. */
 uint64_t cache_drop_clean(struct cache *c);
-/* Discards every dirty byte of a mapping, by name of a person. Number of bytes. */
+/* Discards every byte of a mapping that the server has not committed, by name of a person; also
+ * those of a WRITE or COMMIT under way, should it fail. Number of bytes. */
 uint64_t mapping_discard(struct mapping *m);
 /* Bytes of a mapping that the server has not committed. Counts by walking them. */
 uint64_t mapping_dirty_bytes(struct mapping *m);

@@ -56,6 +56,7 @@ struct wb_write {
     uint32_t nframes;
     void *buffer;   /* or a copy of the bytes */
     bool bracketed; /* a GETATTR just before found the token unchanged */
+    uint64_t no;    /* counts up within the mapping */
 };
 
 #define WB_EDGES 32
@@ -127,7 +128,10 @@ struct mapping {
     unsigned nedges;
     struct cache_sync *syncs; /* waiting */
     uint32_t writes_inflight;
-    uint32_t blocked; /* truncations under way: no WRITE starts */
+    uint64_t writes_sent; /* ever */
+    uint64_t unwanted;    /* what WRITEs up to this one carried was discarded meanwhile */
+    uint32_t blocked;     /* truncations under way: no WRITE starts */
+    bool late;            /* some page is PG_LATE */
     struct cache_truncate *truncates;
     uint64_t error_seq;
     int error, last_error;
@@ -237,6 +241,9 @@ static inline unsigned frame_count(struct cache *c, uint32_t frame)
 }
 uint32_t mask_alloc(struct cache *c);
 void mask_free(struct cache *c, uint32_t mask);
+/* Before bytes of a page are marked: pays with clean pages for the masks taken since, and says
+ * whether enough memory for more is left. Pages of `held` may go, but for its pin. */
+bool masks_ready(struct cache *c, struct mapping *held);
 /* Puts a clean page on its queue, or takes it off. Mapping lock held. */
 void reclaim_insert(struct mapping *m, struct page *p);
 void reclaim_remove(struct mapping *m, struct page *p);

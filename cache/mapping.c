@@ -141,11 +141,11 @@ void mapping_remove(struct mapping *m, struct page *p)
     byteset_clear(c, &p->unstable);
     byteset_clear(c, &p->committing);
     byteset_clear(c, &p->valid);
-    page_update(m, p);
-    reclaim_remove(m, p);
     page_drop_twin(m, p);
     frame_unref(c, p->frame);
     p->frame = 0;
+    page_update(m, p); /* without a frame it is not queued again, which would use up its ghost */
+    reclaim_remove(m, p);
     if (p->flags & PG_AHEAD)
         COUNT(c, ahead_wasted, 1);
     JLD(rc, m->pages, p->index);
@@ -349,18 +349,31 @@ uint64_t mapping_size(const struct mapping *m)
     return atomic_load_explicit(&m->size, memory_order_acquire);
 }
 
-void mapping_set_size(struct mapping *m, uint64_t size)
+static bool has_pages(const struct mapping *m)
+{
+    return m->npages || m->fetches || m->untracked;
+}
+
+bool mapping_adopt(struct mapping *m, const struct token *t)
 {
     mapping_lock(m);
-    atomic_store(&m->size, size);
+
+    bool empty = !has_pages(m);
+
+    if (empty) {
+        m->token = *t;
+        wb_forget_edges(m);
+        atomic_store_explicit(&m->size, t->size, memory_order_release);
+    }
     mapping_unlock(m);
+    return empty;
 }
 
 bool mapping_has_pages(struct mapping *m)
 {
     mapping_lock(m);
 
-    bool has = m->npages || m->fetches || m->untracked;
+    bool has = has_pages(m);
 
     mapping_unlock(m);
     return has;
@@ -476,24 +489,6 @@ int mapping_error_last(struct mapping *m)
     return err;
 }
 
-uint64_t mapping_discard(struct mapping *m)
-{
-    struct cache *c = m->c;
-    uint64_t bytes = 0, i = 0;
-
-    mapping_lock(m);
-    mapping_hold(m);
-    for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
-        bytes += byteset_count(c, p->dirty) + byteset_count(c, p->unstable);
-        byteset_clear(c, &p->dirty);
-        byteset_clear(c, &p->unstable);
-        page_update(m, p);
-    }
-    mapping_unhold(m);
-    mapping_unlock(m);
-    return bytes;
-}
-
 static void count_uncommitted(struct cache *c, const struct page *p, uint64_t *bytes)
 {
     byteset all = byteset_dup(c, p->dirty);
@@ -503,6 +498,26 @@ static void count_uncommitted(struct cache *c, const struct page *p, uint64_t *b
     byteset_or(c, &all, p->committing);
     *bytes += byteset_count(c, all);
     byteset_clear(c, &all);
+}
+
+uint64_t mapping_discard(struct mapping *m)
+{
+    struct cache *c = m->c;
+    uint64_t bytes = 0, i = 0;
+
+    mapping_lock(m);
+    mapping_hold(m);
+    for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
+        count_uncommitted(c, p, &bytes);
+        byteset_clear(c, &p->dirty);
+        byteset_clear(c, &p->unstable);
+        byteset_clear(c, &p->committing);
+        page_update(m, p);
+    }
+    m->unwanted = m->writes_sent; /* a WRITE under way that fails shall not bring them back */
+    mapping_unhold(m);
+    mapping_unlock(m);
+    return bytes;
 }
 
 uint64_t mapping_dirty_bytes(struct mapping *m)

@@ -47,6 +47,7 @@ enum {
     PG_UNSTABLE = 1 << 7, /* counted as unstable or committing */
     PG_FREQ_SHIFT = 8,    /* two bits: hits since inserted, at most 3 (reclaim) */
     PG_FREQ = 3 << PG_FREQ_SHIFT,
+    PG_LATE = 1 << 10, /* written while a truncation was under way: it may not cut that */
 };
 
 struct page {

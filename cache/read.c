@@ -101,6 +101,19 @@ static void fetch_build_iov(struct fetch *f, struct cache *c)
     f->rpc.iov = f->iov;
 }
 
+/* A page that an invalidation under way has not come to yet has old bytes, which would be merged
+ * into what is fetched now and pass for good: it is shrunk here. */
+static struct page *page_to_fetch(struct mapping *m, uint64_t index)
+{
+    struct page *p = mapping_find(m, index);
+
+    if (p && p->generation != m->generation) {
+        page_shrink(m, p);
+        p = mapping_find(m, index);
+    }
+    return p ? p : mapping_add(m, index);
+}
+
 static struct fetch *fetch_new(struct mapping *m, uint64_t first, uint32_t n, uint16_t cred,
                                struct cache_read *owner, bool direct)
 {
@@ -123,8 +136,7 @@ static struct fetch *fetch_new(struct mapping *m, uint64_t first, uint32_t n, ui
 
         if (!frame)
             break;
-        if (!direct && !(p = mapping_find(m, first + f->pages)) &&
-            !(p = mapping_add(m, first + f->pages))) {
+        if (!direct && !(p = page_to_fetch(m, first + f->pages))) {
             frame_unref(m->c, frame);
             break;
         }
@@ -259,6 +271,7 @@ static void starve(struct cache_read *r)
     }
     c->any_starved = true;
     pthread_mutex_unlock(&c->wait_lock);
+    r->ra = NULL;    /* lives in the open file, which a killed reader closes before we come back */
     reclaim_wake(c); /* now that it can be seen: what it lacked may be there already */
 }
 
@@ -371,6 +384,9 @@ static void page_fetched(struct fetch *f, struct page *p, uint64_t index, uint32
     } else if (page_uptodate(p)) {
         /* written whole meanwhile, or fetched by a younger one */
     } else if (f->generation == m->generation) {
+        /* What somebody has appended elsewhere is not told to the kernel yet, which has zeros
+         * there, and would write them back as stores once we make the file longer. */
+        zero_beyond(m, frame_at(c, frame), index);
         if (p->frame) {
             copy_gaps(c, frame_at(c, p->frame), frame_at(c, frame), p->valid);
         } else {

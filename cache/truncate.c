@@ -11,6 +11,11 @@
  * The kernel zeroes the rest of its copy of the last page, so twin and page do the same. What the
  * kernel holds beyond is its own to drop: it holds back its writebacks while SETATTR is under way.
  *
+ * The kernel sends no WRITE while its SETATTR waits for us. It does when the caller was killed, and
+ * was told EINTR, while SETATTR is still under way: to everybody here that truncation has failed,
+ * so what they write then is not cut by it, wherever it lands. Pages know (PG_LATE); old bytes of
+ * such a page may survive as well.
+ *
  * Errors: none here; the SETATTR's are the caller's, and then nothing is cut.
  */
 #include <string.h>
@@ -51,10 +56,18 @@ static void cut_page(struct mapping *m, struct page *p, uint32_t lo)
     page_update(m, p);
 }
 
-static void cut_whole(struct mapping *m, struct page *p)
+static void cut_whole(struct mapping *m, struct page *p, uint64_t *end)
 {
     struct cache *c = m->c;
+    uint32_t lo, hi;
 
+    if (p->flags & PG_LATE) {
+        if (page_shrink(m, p))
+            return;
+        for (uint32_t at = 0; byteset_run(c, p->dirty, at, &lo, &hi); at = hi)
+            *end = (p->index << PAGE_SHIFT) + hi;
+        return;
+    }
     if (!p->nfetch) {
         mapping_remove(m, p);
         return;
@@ -70,21 +83,34 @@ static void cut_whole(struct mapping *m, struct page *p)
     page_update(m, p);
 }
 
-static void cut(struct mapping *m, uint64_t size)
+/* The size of the file then. */
+static uint64_t cut(struct mapping *m, uint64_t size)
 {
-    uint64_t i = size >> PAGE_SHIFT;
+    uint64_t i = size >> PAGE_SHIFT, end = size;
     uint32_t lo = size & PAGE_MASK;
     struct page *p;
 
     m->generation++;
     if (lo) {
         p = mapping_find(m, i);
-        if (p)
+        if (p && p->flags & PG_LATE)
+            cut_whole(m, p, &end);
+        else if (p)
             cut_page(m, p, lo);
         i++;
     }
     for (; (p = mapping_next(m, &i)) != NULL; i++)
-        cut_whole(m, p);
+        cut_whole(m, p, &end);
+    return end > size ? end : size;
+}
+
+static void nothing_is_late(struct mapping *m)
+{
+    uint64_t i = 0;
+
+    for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++)
+        p->flags &= (uint16_t)~PG_LATE;
+    m->late = false;
 }
 
 void cache_truncate_end(struct cache_truncate *t, bool done)
@@ -95,12 +121,15 @@ void cache_truncate_end(struct cache_truncate *t, bool done)
     mapping_lock(m);
     m->cut_noted = m->acked_noted;
     if (done) {
-        if (t->size < mapping_size(m))
-            cut(m, t->size);
-        atomic_store_explicit(&m->size, t->size, memory_order_release);
+        uint64_t size = t->size < mapping_size(m) ? cut(m, t->size) : t->size;
+
+        atomic_store_explicit(&m->size, size, memory_order_release);
     }
-    if (--m->blocked == 0)
+    if (--m->blocked == 0) {
+        if (m->late)
+            nothing_is_late(m);
         wb_resume(m);
+    }
     mapping_unhold(m);
     mapping_unlock(m);
     wb_pump(c);

@@ -35,6 +35,10 @@ static void mark(struct mapping *m, struct page *p, uint32_t lo, uint32_t hi, ui
     byteset_add(c, &p->valid, lo, hi);
     byteset_add(c, &p->dirty, lo, hi);
     p->cred = cred;
+    if (m->blocked) {
+        p->flags |= PG_LATE;
+        m->late = true;
+    }
 }
 
 /* The page with a frame to write into. NULL: out of memory. */
@@ -202,7 +206,7 @@ static bool write_some(struct cache_write *w, struct cache_read **done)
             PAGE_SIZE - lo < w->count - w->progress ? PAGE_SIZE - lo : w->count - w->progress;
         const uint8_t *data = (const uint8_t *)w->data + w->progress;
 
-        if (limited && wb_over_limit(m->c))
+        if ((limited && wb_over_limit(m->c)) || !masks_ready(m->c, m))
             return false;
         if (!(limited ? write_call : write_mapped)(w, index, lo, lo + n, data))
             return false;
@@ -287,7 +291,7 @@ static bool again(struct cache_write *w, bool first)
 
     mapping_lock(m);
 
-    bool all = write_some(w, &done);
+    bool all = (w->given_up && atomic_load(w->given_up)) || write_some(w, &done);
 
     if (!all) {
         park(w, first);

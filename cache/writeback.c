@@ -107,12 +107,15 @@ void wb_forget_edges(struct mapping *m)
 
 /* ---- the queue of passes ---- */
 
+/* The queue holds the mapping, not only its pass does: the one that took it off may come to its
+ * lock when another one has ended the pass. Mapping lock held. */
 static void enqueue(struct mapping *m)
 {
     struct cache *c = m->c;
 
     pthread_mutex_lock(&c->wb_lock);
     if (!m->queued) {
+        mapping_hold(m);
         m->queued = true;
         m->wb_next = NULL;
         if (c->wb_tail)
@@ -277,6 +280,7 @@ static void send(struct mapping *m, struct wb_write *w)
 {
     struct cache *c = m->c;
 
+    w->no = ++m->writes_sent;
     m->writes_inflight++;
     m->pass_inflight++;
     atomic_fetch_add(&c->wb_bytes, w->rpc.count);
@@ -374,10 +378,9 @@ void wb_pump(struct cache *c)
         struct cache_sync *done = NULL;
 
         mapping_lock(m);
-        mapping_hold(m);
         if (issue(m, &done))
             enqueue(m);
-        mapping_unhold(m);
+        mapping_unhold(m); /* of the queue */
         mapping_unlock(m);
         finish_syncs(done);
     }
@@ -593,6 +596,7 @@ void cache_write_done(struct cache_write_rpc *r)
     struct cache_sync *done = NULL;
     struct cache_truncate *ready = NULL;
     uint32_t n = r->error ? 0 : r->done < r->count ? r->done : r->count;
+    bool unwanted;
 
     cache_enter(c);
     mapping_lock(m);
@@ -600,11 +604,13 @@ void cache_write_done(struct cache_write_rpc *r)
     m->pass_inflight--;
     atomic_fetch_sub(&c->wb_bytes, r->count);
     COUNT(c, write_bytes, n);
+    unwanted = w->no <= m->unwanted;
     if (m->acked_noted && n && r->offset + n > m->acked_end)
         m->acked_end = r->offset + n;
     if (r->error) {
         m->pass_error = r->error;
-        record_error(m, r->error);
+        if (!unwanted)
+            record_error(m, r->error);
     } else {
         m->last_error = 0;
         m->backoff_ns = m->retry_ns = 0;
@@ -619,8 +625,8 @@ void cache_write_done(struct cache_write_rpc *r)
             }
         }
     }
-    land(m, r->offset, r->offset + n, true, r->committed);
-    land(m, r->offset + n, r->offset + r->count, false, false);
+    land(m, r->offset, r->offset + n, true, r->committed || unwanted);
+    land(m, r->offset + n, r->offset + r->count, unwanted, unwanted);
     if (m->pass_active && m->pass_cursor == CURSOR_END && !m->pass_inflight)
         pass_end(m, &done);
     if (!m->commit_running && m->nunstable * PAGE_SIZE >= c->config.dirty_limit / COMMIT_EVERY)

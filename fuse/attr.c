@@ -192,12 +192,8 @@ static bool is_old(const struct inode *ino, const struct attr *attr, uint64_t se
 /* Nothing is cached, here or in the kernel: the token and the size are simply the server's. */
 static bool adopt_if_empty(struct inode *ino, const struct attr *attr)
 {
-    if (mapping_has_pages(ino->map) || mapping_is_busy(ino->map))
-        return false;
     struct token now = token_of(attr);
-    mapping_set_token(ino->map, &now);
-    mapping_set_size(ino->map, attr->size);
-    return true;
+    return mapping_adopt(ino->map, &now);
 }
 
 static bool only_ctime_ours(struct front *f, struct inode *ino, const struct token *now,

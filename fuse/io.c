@@ -189,6 +189,7 @@ static void write_later(struct front *f, fuse_req_t req, struct file *file,
     wo->w.count = (uint32_t)left;
     wo->w.data = wo->data;
     wo->w.nowait = false;
+    wo->w.given_up = wo->w.kind == CACHE_WRITE_MAPPED ? NULL : &wo->op->claimed;
     wo->w.done = write_taken;
     if (!left || cache_write(&wo->w) == 0)
         write_taken(&wo->w);

@@ -46,12 +46,20 @@ static uint32_t overflow_frames(uint32_t frames)
     return n > OVERFLOW_MOST / PAGE_SIZE ? OVERFLOW_MOST / PAGE_SIZE : n;
 }
 
+/* A page has five sets at most in eight masks to a frame. Address space: none of it is touched
+ * before clean pages, and the overflow, are used up (pool_settle). */
+static uint32_t mask_frames(uint32_t frames)
+{
+    return frames / 8 * 5 + 8;
+}
+
 void cache_arena_sizes(const struct cache_config *c, struct arena_sizes *sizes)
 {
     uint32_t n = budget_frames(c);
 
     sizes->frames = n + overflow_frames(n) + 1;
     sizes->pages = sizes->frames + sizes->frames / 8;
+    sizes->frames += mask_frames(n);
     sizes->page_size = sizeof(struct page);
 }
 
@@ -102,6 +110,8 @@ void cache_poke(struct cache *c)
         ;
     while (c->any_parked && write_unpark(c))
         ;
+    if (c->frames_used > c->frames)
+        reclaim_wake(c);
     if (!c->unmapping)
         return;
     if (c->any_starved)
@@ -211,6 +221,7 @@ struct cache *cache_new(const struct cache_config *config, struct arena *arena,
     c->ctx = ctx;
     c->frames = budget_frames(config);
     c->frames_total = c->frames + overflow_frames(c->frames);
+    c->frames_masks = c->frames_total + mask_frames(c->frames);
     c->starved_tail = &c->starved;
     c->parked_tail = &c->parked;
     if (!c->config.write_inflight)

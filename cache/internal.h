@@ -160,8 +160,10 @@ struct cache {
     struct slab *page_slab;
     uint32_t frames;       /* within the budget */
     uint32_t frames_total; /* with the overflow */
+    uint32_t frames_masks; /* with what masks may take when all else is used up */
     uint32_t *free_frames;
-    uint32_t nfree, frames_used, frames_carved;
+    uint32_t nfree, frames_carved;
+    _Atomic uint32_t frames_used;
     _Atomic uint16_t *frame_refs;
     uint32_t *mask_free; /* stack */
     uint32_t nmask_free, nmask_cap, nmasks, masks_used;
@@ -256,6 +258,10 @@ static inline void reclaim_hit(struct page *p)
 bool reclaim_run(struct cache *c);
 void reclaim_wake(struct cache *c);
 bool pool_low(struct cache *c);
+/* Gives back what masks took beyond the budget, at the cost of clean pages. `held` as above, and
+ * the caller has no page in hand. False: the overflow is half used up, and nothing can be evicted.
+ */
+bool pool_settle(struct cache *c, struct mapping *held);
 
 /* The first member of a Judy1 set at or after *index. */
 static inline bool set_next(Pcvoid_t set, uint64_t *index)

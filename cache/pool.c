@@ -33,8 +33,8 @@
 int pool_start(struct cache *c)
 {
     c->page_slab = slab_new(c->arena, ARENA_PAGES);
-    c->free_frames = calloc(c->frames_total + 1, sizeof *c->free_frames);
-    c->frame_refs = calloc(c->frames_total + 1, sizeof *c->frame_refs);
+    c->free_frames = calloc(c->frames_masks + 1, sizeof *c->free_frames);
+    c->frame_refs = calloc(c->frames_masks + 1, sizeof *c->frame_refs);
     c->ghost_buckets = c->frames / GHOST_WAYS + 1;
     c->ghost = calloc((size_t)c->ghost_buckets * GHOST_WAYS, sizeof *c->ghost);
     if (!c->page_slab || !c->free_frames || !c->frame_refs || !c->ghost)
@@ -277,6 +277,14 @@ void frame_unref(struct cache *c, uint32_t frame)
     pthread_mutex_unlock(&c->pool_lock);
 }
 
+bool pool_settle(struct cache *c, struct mapping *held)
+{
+    while (c->frames_used > c->frames)
+        if (!evict_one(c, held))
+            return c->frames_used < c->frames + (c->frames_total - c->frames) / 2;
+    return true;
+}
+
 bool pool_low(struct cache *c)
 {
     pthread_mutex_lock(&c->pool_lock);
@@ -307,10 +315,10 @@ uint32_t mask_alloc(struct cache *c)
 
         /* The page that needs it is in the middle of a change: nothing is evicted here, the next
          * frame_alloc() pays. */
-        uint32_t f = take_frame(c, c->frames_total);
+        uint32_t f = take_frame(c, c->frames_masks);
 
         if (!f) {
-            /* 8 x 12,288 masks beyond the budget are in use: the limits were not kept. */
+            /* Five masks for every page: there cannot be more. */
             fprintf(stderr, "nfscached: out of masks (%u in use)\n", c->masks_used);
             abort();
         }
@@ -400,6 +408,9 @@ bool reclaim_run(struct cache *c)
 {
     bool any = false;
     uint64_t first;
+
+    while (c->frames_used > c->frames && evict_one(c, NULL)) /* the overflow is only lent */
+        any = true;
 
     /* A READ needs all of its frames at once. */
     while (pool_low(c) || c->any_starved) {

@@ -208,6 +208,10 @@ static bool write_some(struct cache_write *w, struct cache_read **done)
 
         if ((limited && wb_over_limit(m->c)) || !masks_ready(m->c, m))
             return false;
+        if (!pool_settle(m->c, m) && limited && !m->unmapping) {
+            reclaim_wake(m->c);
+            return false;
+        }
         if (!(limited ? write_call : write_mapped)(w, index, lo, lo + n, data))
             return false;
 

@@ -228,3 +228,16 @@ test_command_umount_with_a_copy_elsewhere() {
     wait $other
     wait_for 15 gone "${mount_pid[a]}" && unset 'mount_pid[a]'
 }
+
+# What a failed write left dirty goes out after a plain umount(8): the daemon ends no sooner.
+test_command_plain_umount_writes_what_had_failed() {
+    only_embedded || return 77
+    server_start && mount_start a || return
+    server_say WRITE,COMMIT:nospace >/dev/null
+    holder_start file && holder_write 2 && holder_stop # its close fails, and Python does not care
+    in_status a 's["cache"]["dirty_bytes"] == 2097152 and "No space" in s["files"][0]["error"]' || return
+    timeout 30 umount "$T/a" || return
+    ! gone "${mount_pid[a]}" && ! cmp -s "$T/data" "$EXPORT/file" || return
+    server_say clear >/dev/null
+    wait_for 30 gone "${mount_pid[a]}" && cmp "$T/data" "$EXPORT/file" && unset 'mount_pid[a]'
+}

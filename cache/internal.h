@@ -243,9 +243,6 @@ static inline unsigned frame_count(struct cache *c, uint32_t frame)
 }
 uint32_t mask_alloc(struct cache *c);
 void mask_free(struct cache *c, uint32_t mask);
-/* Before bytes of a page are marked: pays with clean pages for the masks taken since, and says
- * whether enough memory for more is left. Pages of `held` may go, but for its pin. */
-bool masks_ready(struct cache *c, struct mapping *held);
 /* Puts a clean page on its queue, or takes it off. Mapping lock held. */
 void reclaim_insert(struct mapping *m, struct page *p);
 void reclaim_remove(struct mapping *m, struct page *p);

@@ -339,23 +339,6 @@ uint32_t mask_alloc(struct cache *c)
     }
 }
 
-#define MASKS_LEAST 4096 /* for all that is being changed at one time, and replies to come */
-
-bool masks_ready(struct cache *c, struct mapping *held)
-{
-    bool over, ready;
-
-    do {
-        pthread_mutex_lock(&c->pool_lock);
-        over = c->frames_used > c->frames;
-        ready = c->nmask_free + 8ull * (c->frames_total - c->frames_used) >= MASKS_LEAST;
-        pthread_mutex_unlock(&c->pool_lock);
-    } while (over && evict_one(c, held));
-    if (!ready)
-        reclaim_wake(c);
-    return ready;
-}
-
 void mask_free(struct cache *c, uint32_t mask)
 {
     pthread_mutex_lock(&c->pool_lock);

@@ -206,7 +206,7 @@ static bool write_some(struct cache_write *w, struct cache_read **done)
             PAGE_SIZE - lo < w->count - w->progress ? PAGE_SIZE - lo : w->count - w->progress;
         const uint8_t *data = (const uint8_t *)w->data + w->progress;
 
-        if ((limited && wb_over_limit(m->c)) || !masks_ready(m->c, m))
+        if (limited && wb_over_limit(m->c))
             return false;
         if (!pool_settle(m->c, m) && limited && !m->unmapping) {
             reclaim_wake(m->c);

@@ -57,6 +57,7 @@ env_begin() {
     EXPORT=$T/export
     mkdir -m 777 "$EXPORT"
     CONTROL=$T/control
+    env_owner=$BASHPID
     trap env_end EXIT
     trap 'exit 130' INT TERM
 }
@@ -64,6 +65,8 @@ env_begin() {
 env_end() {
     local rc=$? name
     trap - EXIT INT TERM
+    # A signal that meets a new subshell before it has dropped the traps must not clean up for all.
+    [ "$BASHPID" = "$env_owner" ] || exit $rc
     for name in "${!mount_pid[@]}"; do mount_abort "$name"; done
     [ -z "$server_pid" ] || kill -KILL "$server_pid" 2>/dev/null
     [ -z "$rpcbind_pid" ] || kill -KILL "$rpcbind_pid" 2>/dev/null

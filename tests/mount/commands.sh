@@ -34,15 +34,16 @@ while select.select([0], [], [], 20)[0]:
         copy.write(block)
         while block:
             block = block[os.write(f, block):]
-    print("done", flush=True)' "$T/a/$1" "$T/data"
+    print("ready", flush=True)' "$T/a/$1" "$T/data"
     }
+    # shellcheck disable=SC2153
     holder_pid=$HOLDER_PID
     local said
     read -r -t 20 said <&"${HOLDER[0]}" && [ "$said" = open ]
 }
 holder_write() {
     local said
-    echo "$1" >&"${HOLDER[1]}" && read -r -t 60 said <&"${HOLDER[0]}" && [ "$said" = done ]
+    echo "$1" >&"${HOLDER[1]}" && read -r -t 60 said <&"${HOLDER[0]}" && [ "$said" = ready ]
 }
 holder_stop() {
     # shellcheck disable=SC1083

@@ -147,6 +147,26 @@ void file_free(struct front *f, struct file *file)
 
 /* ---- open ---- */
 
+/* From the arrival of the OPEN on: an unlink(2) that comes while the server is asked would else
+ * remove the file, and the descriptor that is returned then be stale. */
+static void open_begins(struct op *op)
+{
+    op->opening = true;
+    pthread_mutex_lock(&op->ino->lock);
+    op->ino->opening++;
+    pthread_mutex_unlock(&op->ino->lock);
+}
+
+void open_ends(struct front *f, struct inode *ino)
+{
+    pthread_mutex_lock(&ino->lock);
+    bool last = --ino->opening == 0 && ino->opens == 0;
+
+    pthread_mutex_unlock(&ino->lock);
+    if (last)
+        silly_release(f, ino);
+}
+
 struct open_wait {
     struct reval_wait wait;
     struct op *op;
@@ -369,6 +389,7 @@ void front_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     inode_unref(f, ino);
     if (!op)
         return;
+    open_begins(op);
     op->u[0] = (uint64_t)(unsigned)fi->flags;
     if (!f->config.cto || !op->ino->map || !names_of(f, op->ino, &op->ino2, &op->name)) {
         open_inode(op);

@@ -109,6 +109,7 @@ struct inode {
 
     struct inode *open_prev, *open_next; /* list of open files with pages, for the timer */
     uint32_t opens, writers;
+    uint32_t opening;         /* OPENs under way: to be kept by a silly name as if it were open */
     struct lock_table *locks; /* lock.c; NULL until the first lock */
     struct silly *silly;      /* silly.c: renamed away while open; NULL otherwise */
     UT_hash_handle hh;        /* by handle; table lock */
@@ -132,6 +133,7 @@ struct op {
     atomic_bool claimed; /* the request was answered */
     bool interrupted;    /* a signal came, not a fatal one so far; op lock */
     bool submitted;      /* `call` has results to free */
+    bool opening;        /* counted in ino->opening (file.c) */
     struct inode *ino;   /* referenced */
     struct inode *ino2;  /* referenced, or NULL */
     struct cred cred;

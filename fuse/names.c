@@ -164,7 +164,9 @@ bool names_of(struct front *f, struct inode *ino, struct inode **dir, char **nam
         *dir = inode_by_nodeid(f, in);
     if (*dir)
         return true;
+    /* The directory is forgotten before the file when the kernel has that by another name. */
     free(*name);
+    *name = NULL;
     return false;
 }
 

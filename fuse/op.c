@@ -249,6 +249,8 @@ void op_end(struct op *op)
 
     if (op->submitted)
         remote_call_clear(f->remote, &op->call);
+    if (op->opening)
+        open_ends(f, op->ino);
     if (op->ino)
         inode_unref(f, op->ino);
     if (op->ino2)

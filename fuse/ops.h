@@ -43,6 +43,11 @@ int inodes_destroy(struct front *f);
 void inode_for_each(struct front *f, void (*fn)(struct front *f, struct inode *ino, void *arg),
                     void *arg);
 
+/* ---- file.c ------------------------------------------------------------------------------- */
+
+/* An op with `opening` is done: the file counts as open by its descriptor alone. */
+void open_ends(struct front *f, struct inode *ino);
+
 /* ---- name.c, silly.c, names.c ------------------------------------------------------------- */
 
 /* Seconds for which the kernel may rely on a name in `dir` (positive or negative). */

@@ -136,7 +136,7 @@ static struct silly *silly_take(struct inode *ino, bool even_if_open)
 {
     struct silly *s = ino->silly;
 
-    if (!s || !s->noted || s->removing || (ino->opens && !even_if_open))
+    if (!s || !s->noted || s->removing || ((ino->opens || ino->opening) && !even_if_open))
         return NULL;
     s->removing = true;
     return s;
@@ -256,7 +256,7 @@ static void victim_asked(struct remote_call *call)
                 (call->error == 0 && call->post.valid && call->post.attr.nlink == 0);
 
     pthread_mutex_lock(&v->ino->lock);
-    bool open = v->ino->opens > 0;
+    bool open = v->ino->opens || v->ino->opening;
 
     pthread_mutex_unlock(&v->ino->lock);
     if (gone && !open)

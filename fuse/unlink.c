@@ -29,7 +29,7 @@ static bool is_open_here(struct inode *ino)
     if (!S_ISREG(ino->type))
         return false;
     pthread_mutex_lock(&ino->lock);
-    bool open = ino->opens > 0 && !ino->silly;
+    bool open = (ino->opens || ino->opening) && !ino->silly;
 
     pthread_mutex_unlock(&ino->lock);
     return open;

@@ -257,6 +257,31 @@ static void name_leads_to_the_inode_last_seen_under_it(void **state)
     free_front(f);
 }
 
+static void a_name_in_a_forgotten_directory_is_not_known(void **state)
+{
+    struct arena arena;
+    struct front *f = make_front(&arena);
+    struct inode *root = get(f, 1), *dir = get(f, 2), *a = get(f, 3), *in;
+    char *name;
+
+    (void)state;
+    f->root = root;
+    f->config.cto = true;
+    a->type = S_IFREG;
+    names_set(f, dir, "x", a);
+    assert_true(names_of(f, a, &in, &name));
+    assert_ptr_equal(in, dir);
+    assert_string_equal(name, "x");
+    free(name);
+    inode_unref(f, in);
+    inode_unref(f, dir);
+    assert_false(names_of(f, a, &in, &name));
+    assert_null(name);
+    assert_null(in);
+    inode_unref(f, a);
+    free_front(f);
+}
+
 static void many_names_do_not_lead_astray(void **state)
 {
     struct arena arena;
@@ -293,6 +318,7 @@ int main(void)
         cmocka_unit_test(full_table_is_told),
         cmocka_unit_test(inode_on_its_way_out_is_revived_or_made_anew),
         cmocka_unit_test(name_leads_to_the_inode_last_seen_under_it),
+        cmocka_unit_test(a_name_in_a_forgotten_directory_is_not_known),
         cmocka_unit_test(many_names_do_not_lead_astray),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -183,14 +183,14 @@ static struct fk_page *fault(struct fk_file *k, uint64_t off)
 
         if (off >= k->i_size)
             return NULL;
-        if (p->locked || p->state == FK_READING) {
-            wait(k);
+        if (p->locked || p->state == FK_READING || (p->state == FK_ABSENT && p->writeback)) {
+            wait(k); /* the last: fuse_wait_on_page_writeback() in fuse_do_readpage() */
             continue;
         }
         if (p->state == FK_UPTODATE)
             return p;
         while (n < k->read_pages && i + n < end && k->page[i + n].state == FK_ABSENT &&
-               !k->page[i + n].locked)
+               !k->page[i + n].locked && !k->page[i + n].writeback)
             n++;
         for (uint32_t j = 0; j < n; j++)
             k->page[i + j].state = FK_READING;
@@ -292,7 +292,8 @@ bool fk_reclaim(struct fk_file *k, uint32_t i)
 
     lock(k);
 
-    bool can = p->state == FK_UPTODATE && !p->dirty && !p->writeback && !p->locked && !p->calls;
+    bool can = p->state == FK_UPTODATE && !p->dirty && !p->locked && !p->calls &&
+               (!p->writeback || k->temporary_pages);
 
     if (can) {
         p->state = FK_ABSENT;
@@ -314,7 +315,7 @@ static void invalidate(struct fk_file *k, uint32_t first, uint32_t end)
         if (p->state == FK_ABSENT)
             continue;
         p->locked = true;
-        while (p->writeback)
+        while (p->writeback && (p->dirty || !k->temporary_pages))
             wait(k);
         if (p->dirty)
             write_page(k, i);
@@ -352,6 +353,15 @@ static int op_unmap(void *ctx, struct mapping *m, uint64_t off, uint64_t len, bo
     if (writers)
         inode_unlock(k);
     unlock(k);
+    if (writers && k->temporary_pages && !k->unmap_without_fence) {
+        lock(k);
+        inode_lock(k);
+        unlock(k);
+        fk_write_and_wait(k);
+        lock(k);
+        inode_unlock(k);
+        unlock(k);
+    }
     return 0;
 }
 

@@ -58,6 +58,10 @@ struct fk_file {
     /* Lock held: a write(2) puts these bytes into the page, the instant at which it becomes
      * visible. */
     void (*on_copy)(struct fk_file *k, uint64_t off, const uint8_t *data, uint32_t len);
+    /* Before about 6.16 writeback copied to a temporary page: the page itself counts as clean at
+     * once, and reclaim and invalidation do not wait for the WRITE; faults and stores do. */
+    bool temporary_pages;
+    bool unmap_without_fence; /* ... and the unmap does not wait for such WRITEs by another fsync */
     bool unmap_without_fsync; /* the kernel as it is without DESIGN 5.1 */
     int unmap_error;
 };

@@ -23,6 +23,12 @@
  *
  *   cache_model [--schedules N] [--seed S] [--threads] [--seconds T] [--verbose] [--trace]
  *
+ *               [--temporary-pages] [--no-fence] [--no-fsync]
+ *
+ * The last three make the kernel one of before about 6.16, and the unmap weaker than it must be:
+ * with
+ * --no-fence --temporary-pages, or with --no-fsync, it has to fail.
+ *
  * Without --threads the actors are fibers (tests/lib/sim.h): a seed is a schedule, and
  * `--seed S --schedules 1` plays it again. With it they are threads, for the sanitizer and the
  * scheduler of the machine. Exit: 0, 1 a rule was broken, 3 nobody could go on.
@@ -62,6 +68,7 @@ struct totals {
 
 static struct totals total;
 static bool threads, verbose, trace;
+static bool temporary_pages, no_fence, no_fsync; /* what the kernel, and the unmap, are like */
 static uint64_t seed_now;
 static unsigned ops = 24;
 
@@ -763,6 +770,9 @@ static void make_world(void)
         abort();
     W->k = fk_new(W->c, 1, W->file, PAGES);
     W->k->on_copy = on_copy;
+    W->k->temporary_pages = temporary_pages || sim_chance(64);
+    W->k->unmap_without_fence = no_fence;
+    W->k->unmap_without_fsync = no_fsync;
     W->k->read_pages = 1 + sim_below(4);
     W->noise_host.file = W->noise;
     W->noise_m = mapping_new(W->c, 2, &W->noise_host, NOISE_PAGES * PAGE_SIZE);
@@ -1044,10 +1054,11 @@ static void too_long(int sig)
 
 int main(int argc, char **argv)
 {
-    static const struct option longs[] = {{"schedules", 1, NULL, 'n'}, {"seed", 1, NULL, 's'},
-                                          {"threads", 0, NULL, 't'},   {"seconds", 1, NULL, 'T'},
-                                          {"ops", 1, NULL, 'o'},       {"trace", 0, NULL, 'x'},
-                                          {"verbose", 0, NULL, 'v'},   {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"schedules", 1, NULL, 'n'},       {"seed", 1, NULL, 's'},     {"threads", 0, NULL, 't'},
+        {"seconds", 1, NULL, 'T'},         {"ops", 1, NULL, 'o'},      {"trace", 0, NULL, 'x'},
+        {"temporary-pages", 0, NULL, 'p'}, {"no-fence", 0, NULL, 'f'}, {"no-fsync", 0, NULL, 'F'},
+        {"verbose", 0, NULL, 'v'},         {NULL, 0, NULL, 0}};
     uint64_t n = 1000, seed = 1;
     double limit = 1e9, start;
     int o;
@@ -1068,6 +1079,15 @@ int main(int argc, char **argv)
             break;
         case 'o':
             ops = (unsigned)atoi(optarg);
+            break;
+        case 'p':
+            temporary_pages = true;
+            break;
+        case 'f':
+            no_fence = true;
+            break;
+        case 'F':
+            no_fsync = true;
             break;
         case 'x':
             trace = true;

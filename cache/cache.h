@@ -109,7 +109,9 @@ struct cache_kernel_ops {
      * copies and zaps its mappings. `writers`: a descriptor is open
      * for writing, so that completed write(2)s must be waited for (docs/protocol.md, section 5).
      * Blocking; helper threads only; no lock held. Every copy handed out before the call began is
-     * gone when it returns. 0 or negative errno (-ENOTCONN: the mount is gone). */
+     * gone when it returns, and every WRITE made from one was taken (before about 6.16 the kernel's
+     * invalidation does not wait for a WRITE of a page that counts as clean: another fsync does). 0
+     * or negative errno (-ENOTCONN: the mount is gone). */
     int (*unmap)(void *ctx, struct mapping *m, uint64_t off, uint64_t len, bool writers);
     /* The mapping became busy (has bytes that the server has not committed), or idle again: while
      * busy its host may not be freed. Calls are counted like references: each `true` (mapping lock

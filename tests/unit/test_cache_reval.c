@@ -241,11 +241,24 @@ static void a_shrink_elsewhere_is_seen_after_the_unmap(void **state)
     (void)state;
     fixture_begin(&f, &(struct cache_config){0}, 4 * P);
     fixture_expect(&f, 0, "\1", 1);
+    mapping_writer_add(f.m);
+    assert_true(fixture_write(&f, 0, "x", 1));
     fr_truncate(f.file, 10);
     fixture_reval_start(&f, &v, false);
+    assert_true(serve_ask(&f));
+    assert_int_equal(f.k->unmaps, 1); /* and now step 2 */
+    f.k->inode_locked = true;
+    fixture_serve(&f);
+    assert_int_equal(f.k->unmaps, 2); /* under way */
+    assert_false(v.done);
     assert_int_equal(mapping_size(f.m), 4 * P);
+    pthread_mutex_lock(&f.k->lock);
+    f.k->inode_locked = false;
+    pthread_cond_broadcast(&f.k->cond);
+    pthread_mutex_unlock(&f.k->lock);
     fixture_reval_end(&v);
     assert_int_equal(mapping_size(f.m), 10);
+    mapping_writer_remove(f.m);
     fixture_end(&f);
 }
 

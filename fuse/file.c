@@ -147,14 +147,62 @@ void file_free(struct front *f, struct file *file)
 
 /* ---- open ---- */
 
-/* From the arrival of the OPEN on: an unlink(2) that comes while the server is asked would else
- * remove the file, and the descriptor that is returned then be stale. */
-static void open_begins(struct op *op)
+/*
+ * OPEN against unlink(2) and rename(2), which the kernel lets run at one time. Whoever comes first
+ * decides: an OPEN counts from its arrival on, so that the removal gives the file a silly name; and
+ * one that comes while the removal is under way waits for its end, and then asks whether the name
+ * is there (nfs_unlink, nfs_rename: NFS_FSDATA_BLOCKED). Otherwise the descriptor that open(2)
+ * returns could be stale. False: it waits (op->p[0]: the next one).
+ */
+static bool open_begins(struct op *op)
 {
+    struct inode *ino = op->ino;
+
     op->opening = true;
-    pthread_mutex_lock(&op->ino->lock);
-    op->ino->opening++;
-    pthread_mutex_unlock(&op->ino->lock);
+    pthread_mutex_lock(&ino->lock);
+    ino->opening++;
+    bool wait = ino->removing > 0;
+
+    if (wait) {
+        op->p[0] = ino->open_waiting;
+        ino->open_waiting = op;
+    }
+    pthread_mutex_unlock(&ino->lock);
+    return !wait;
+}
+
+bool removal_begins(struct inode *ino)
+{
+    pthread_mutex_lock(&ino->lock);
+    bool open = S_ISREG(ino->type) && (ino->opens || ino->opening) && !ino->silly;
+
+    if (!open)
+        ino->removing++;
+    pthread_mutex_unlock(&ino->lock);
+    return !open;
+}
+
+static void open_go(struct op *op);
+
+void removal_ends(struct front *f, struct inode *ino, int error)
+{
+    struct op *waiting = NULL;
+
+    (void)f;
+    pthread_mutex_lock(&ino->lock);
+    if (--ino->removing == 0) {
+        waiting = ino->open_waiting;
+        ino->open_waiting = NULL;
+    }
+    pthread_mutex_unlock(&ino->lock);
+    for (struct op *op = waiting, *next; op; op = next) {
+        next = op->p[0];
+        op->p[0] = NULL;
+        if (error == -ENOTCONN) /* the end: nothing may be asked any more */
+            op_fail(op, ENOTCONN);
+        else
+            open_go(op);
+    }
 }
 
 void open_ends(struct front *f, struct inode *ino)
@@ -354,6 +402,18 @@ static void name_asked(struct remote_call *call)
     open_inode(op);
 }
 
+static void open_go(struct op *op)
+{
+    struct front *f = op->front;
+
+    if (!f->config.cto || !op->ino->map || !names_of(f, op->ino, &op->ino2, &op->name)) {
+        open_inode(op);
+        return;
+    }
+    op->call.name = op->name;
+    op_submit_fh(op, REMOTE_LOOKUP, &op->ino2->rec->fh, name_asked);
+}
+
 static void open_own(struct front *f, fuse_req_t req, struct inode *ino, int flags)
 {
     struct fuse_file_info fi = {.keep_cache = 1, .noflush = 1};
@@ -389,14 +449,9 @@ void front_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     inode_unref(f, ino);
     if (!op)
         return;
-    open_begins(op);
     op->u[0] = (uint64_t)(unsigned)fi->flags;
-    if (!f->config.cto || !op->ino->map || !names_of(f, op->ino, &op->ino2, &op->name)) {
-        open_inode(op);
-        return;
-    }
-    op->call.name = op->name;
-    op_submit_fh(op, REMOTE_LOOKUP, &op->ino2->rec->fh, name_asked);
+    if (open_begins(op))
+        open_go(op);
 }
 
 /* ---- writing back on behalf of a descriptor ---- */

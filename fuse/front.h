@@ -109,7 +109,9 @@ struct inode {
 
     struct inode *open_prev, *open_next; /* list of open files with pages, for the timer */
     uint32_t opens, writers;
-    uint32_t opening;         /* OPENs under way: to be kept by a silly name as if it were open */
+    uint32_t opening;  /* OPENs under way: to be kept by a silly name as if it were open */
+    uint32_t removing; /* REMOVEs, and RENAMEs over it, under way: OPENs wait (file.c) */
+    struct op *open_waiting;
     struct lock_table *locks; /* lock.c; NULL until the first lock */
     struct silly *silly;      /* silly.c: renamed away while open; NULL otherwise */
     UT_hash_handle hh;        /* by handle; table lock */

@@ -47,6 +47,11 @@ void inode_for_each(struct front *f, void (*fn)(struct front *f, struct inode *i
 
 /* An op with `opening` is done: the file counts as open by its descriptor alone. */
 void open_ends(struct front *f, struct inode *ino);
+/* A name of the file is about to be removed at the server. False: it is open here, or being opened,
+ * and has to be kept by a silly name. True: no OPEN goes on until removal_ends(); `error` is the
+ * removal's. */
+bool removal_begins(struct inode *ino);
+void removal_ends(struct front *f, struct inode *ino, int error);
 
 /* ---- name.c, silly.c, names.c ------------------------------------------------------------- */
 

@@ -24,17 +24,6 @@
 #include "fuse/name.h"
 #include "fuse/ops.h"
 
-static bool is_open_here(struct inode *ino)
-{
-    if (!S_ISREG(ino->type))
-        return false;
-    pthread_mutex_lock(&ino->lock);
-    bool open = (ino->opens || ino->opening) && !ino->silly;
-
-    pthread_mutex_unlock(&ino->lock);
-    return open;
-}
-
 static void dir_doubtful(struct inode *dir, int error)
 {
     if (error == -ENOENT || error == -ESTALE || error == -EEXIST || error == -ENOTEMPTY)
@@ -91,17 +80,18 @@ static void removed(struct remote_call *call)
         return;
     if (call->error) {
         dir_doubtful(op->ino, call->error);
-        op_fail(op, -call->error);
-        return;
-    }
-    dir_changed(f, op->ino, &call->dir_pre, &call->dir_post, call);
-    names_drop(f, op->ino, op->name);
-    if (op->ino2) {
-        links_changed(op->ino2);
-        victim_removed(f, op->ino2, &op->cred);
+    } else {
+        dir_changed(f, op->ino, &call->dir_pre, &call->dir_post, call);
+        names_drop(f, op->ino, op->name);
+        if (op->ino2) {
+            links_changed(op->ino2);
+            victim_removed(f, op->ino2, &op->cred);
+        }
     }
     if (op_claim(op))
-        fuse_reply_err(op->req, 0);
+        fuse_reply_err(op->req, -call->error);
+    if (op->p[2]) /* see unlink_go() */
+        removal_ends(f, op->p[2], call->error);
     op_end(op);
 }
 
@@ -133,7 +123,8 @@ static void unlink_go(struct op *op)
     op->call.name = op->name;
     if (victim)
         links_changed(victim); /* before the server does it: a GETATTR may overtake our reply */
-    if (!victim || !is_open_here(victim)) {
+    if (!victim || removal_begins(victim)) {
+        op->p[2] = victim;
         op_submit(op, REMOTE_REMOVE, removed);
         return;
     }
@@ -200,12 +191,15 @@ struct renaming {
     struct inode *source, *victim; /* referenced, or NULL */
     struct silly *silly;           /* its LINK or RENAME is under way */
     bool saved;                    /* the victim has its silly name */
+    bool removing;                 /* the victim is not open: removal_begins() */
 };
 
 static void rename_end(struct op *op)
 {
     struct renaming *r = op->p[0];
 
+    if (r->removing)
+        removal_ends(op->front, r->victim, op->call.error);
     if (r->source)
         inode_unref(op->front, r->source);
     if (r->victim)
@@ -316,7 +310,9 @@ static void rename_go(struct op *op)
 {
     struct renaming *r = op->p[0];
 
-    if (!r->victim || r->victim == r->source || !is_open_here(r->victim)) {
+    if (r->victim && r->victim != r->source)
+        r->removing = removal_begins(r->victim);
+    if (!r->victim || r->victim == r->source || r->removing) {
         rename_submit(op);
         return;
     }

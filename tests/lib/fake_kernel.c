@@ -98,10 +98,21 @@ static void send_write(struct fk_file *k, enum cache_write_kind kind, uint64_t o
                                     .unique = unique,
                                     .cred = k->cred,
                                     .done = write_done};
+    r->write.nowait = true; /* at first without, as fuse/io.c does */
     unlock(k);
 
     int rc = cache_write(&r->write);
 
+    if (rc == -EAGAIN) {
+        uint32_t taken = r->write.progress;
+
+        sim_yield();
+        r->write.offset += taken;
+        r->write.count -= taken;
+        r->write.data = (const uint8_t *)data + taken;
+        r->write.nowait = false;
+        rc = r->write.count ? cache_write(&r->write) : 0;
+    }
     assert(rc == 0 || rc == -EINPROGRESS);
     lock(k);
     while (rc && !r->done)
@@ -125,10 +136,16 @@ static void send_read(struct fk_file *k, uint32_t first, uint32_t n)
                                   .cred = k->cred,
                                   .kernel = true,
                                   .done = read_done};
+    r->read.nowait = true;
     unlock(k);
 
     int rc = cache_read(&r->read);
 
+    if (rc == -EAGAIN) {
+        sim_yield();
+        r->read.nowait = false;
+        rc = cache_read(&r->read);
+    }
     lock(k);
     while (rc == -EINPROGRESS && !r->done)
         wait(k);
@@ -424,7 +441,7 @@ int fk_write(struct fk_file *k, uint64_t off, const void *data, uint32_t len)
             copy_in(k, at, from + n, part, &locked);
             n += part;
         }
-        /* The gap: what was copied is visible, and not sent. */
+        /* The gap: what was copied is visible, can be stored over, and is not sent. */
         unlock(k);
         sim_yield();
         lock(k);
@@ -432,7 +449,18 @@ int fk_write(struct fk_file *k, uint64_t off, const void *data, uint32_t len)
             while (k->page[i].writeback)
                 wait(k);
         k->calls++;
-        send_write(k, CACHE_WRITE_CALL, off, from, n, ++k->unique);
+
+        uint8_t *now = malloc(n); /* the WRITE is made of the pages, not of the caller's buffer */
+
+        assert(now);
+        for (uint32_t at = 0, part; at < n; at += part) {
+            uint32_t in = (off + at) & PAGE_MASK;
+
+            part = PAGE_SIZE - in < n - at ? PAGE_SIZE - in : n - at;
+            memcpy(now + at, k->page[(off + at) >> PAGE_SHIFT].data + in, part);
+        }
+        send_write(k, CACHE_WRITE_CALL, off, now, n, ++k->unique);
+        free(now);
         if (off + n > k->i_size)
             set_size(k, off + n);
         for (uint32_t i = first; i <= last; i++)

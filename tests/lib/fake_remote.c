@@ -416,11 +416,16 @@ void fr_fail(struct fr_server *s, enum fr_kind kind, int error, unsigned times)
     pthread_mutex_unlock(&s->lock);
 }
 
+void fr_write_locked(struct fr_file *f, uint64_t off, const void *data, uint32_t len)
+{
+    put(f, off, data, len, true);
+    f->ticks++;
+}
+
 void fr_write(struct fr_file *f, uint64_t off, const void *data, uint32_t len)
 {
     pthread_mutex_lock(&f->server->lock);
-    put(f, off, data, len, true);
-    f->ticks++;
+    fr_write_locked(f, off, data, len);
     pthread_mutex_unlock(&f->server->lock);
 }
 

@@ -106,6 +106,8 @@ void fr_fail(struct fr_server *s, enum fr_kind kind, int error, unsigned times);
 
 /* Another client. */
 void fr_write(struct fr_file *f, uint64_t off, const void *data, uint32_t len);
+/* The same, with the server's lock held. */
+void fr_write_locked(struct fr_file *f, uint64_t off, const void *data, uint32_t len);
 void fr_truncate(struct fr_file *f, uint64_t size);
 struct attr fr_attr(struct fr_file *f);
 /* SETATTR of our own, from pre to post. */

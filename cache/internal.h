@@ -85,6 +85,9 @@ struct mapping {
     struct token token;
     struct token reval_cur; /* token of the revalidation that runs; invalid: none */
     uint32_t generation;
+    /* The size that the revalidation under way found, once old pages are gone: READs reach to it,
+     * though nobody is told before the kernel's old copies, with zeros there, are gone as well. */
+    uint64_t grow_to;
     uint64_t acked_end; /* end of the bytes acknowledged since a revalidation asked */
     bool acked_noted;   /* ... while one is under way */
     bool cut_noted;     /* an own truncation ended meanwhile: the size asked for may be older */
@@ -303,6 +306,14 @@ void page_part(struct mapping *m, struct page *p);
  * fetch in flight). */
 bool page_shrink(struct mapping *m, struct page *p);
 void mapping_untracked(struct mapping *m);
+
+/* How far a READ reaches. */
+static inline uint64_t read_size(const struct mapping *m)
+{
+    uint64_t size = mapping_size(m);
+
+    return size > m->grow_to ? size : m->grow_to;
+}
 
 static inline void mapping_lock(struct mapping *m)
 {

@@ -338,7 +338,7 @@ static void overlay(struct cache *c, uint8_t *to, const uint8_t *from, byteset s
 
 static void zero_beyond(struct mapping *m, uint8_t *frame, uint64_t index)
 {
-    uint64_t size = mapping_size(m), start = index << PAGE_SHIFT;
+    uint64_t size = read_size(m), start = index << PAGE_SHIFT;
 
     if (start + PAGE_SIZE > size) {
         uint32_t keep = size > start ? (uint32_t)(size - start) : 0;
@@ -556,7 +556,7 @@ static int read_begin(struct cache_read *r)
 {
     struct mapping *m = r->m;
     struct cache *c = m->c;
-    uint64_t first = first_page(r), size = mapping_size(m);
+    uint64_t first = first_page(r), size = read_size(m);
     uint32_t n, before;
 
     r->error = 0;

@@ -140,6 +140,8 @@ static void invalidate(struct mapping *m, struct cache_reval_result *result)
 
     mapping_lock(m);
     m->generation++;
+    if (!m->cut_noted)
+        m->grow_to = m->reval_cur.size;
     for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
         if (p->generation != m->generation) {
             if (page_shrink(m, p))
@@ -197,6 +199,7 @@ static void remember(struct mapping *m)
         m->token.valid = false;
     }
     m->reval_cur.valid = false;
+    m->grow_to = 0;
     m->acked_noted = m->cut_noted = false;
     /* Smaller only here, and in truncation: after an unmap: see fuse/io.c. */
     atomic_store_explicit(&m->size, size, memory_order_release);
@@ -208,6 +211,7 @@ static void give_up(struct mapping *m)
 {
     mapping_lock(m);
     m->reval_cur.valid = false;
+    m->grow_to = 0;
     m->acked_noted = m->cut_noted = false;
     mapping_unhold(m);
     mapping_unlock(m);

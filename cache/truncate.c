@@ -120,6 +120,7 @@ void cache_truncate_end(struct cache_truncate *t, bool done)
 
     mapping_lock(m);
     m->cut_noted = m->acked_noted;
+    m->grow_to = 0;
     if (done) {
         uint64_t size = t->size < mapping_size(m) ? cut(m, t->size) : t->size;
 

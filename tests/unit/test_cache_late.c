@@ -221,6 +221,49 @@ static void zeros_of_the_kernel_are_not_stores_over_what_others_appended(void **
     fixture_end(&f);
 }
 
+/* The size that a revalidation found is told at its end; a page at the old end of the file that is
+ * read just before has to have what lies beyond. */
+static void what_others_appended_is_read_before_the_size_is_told(void **state)
+{
+    struct fixture f;
+    struct fixture_read r;
+    struct fixture_reval v;
+    uint8_t theirs[100];
+
+    (void)state;
+    memset(theirs, 0x55, sizeof theirs);
+    fixture_begin(&f, &(struct cache_config){0}, 100);
+    mapping_writer_add(f.m);
+    fill(&f, 10, 1, 9);
+    fr_write(f.file, 100, theirs, sizeof theirs);
+    fixture_reval_start(&f, &v, false);
+    fr_serve(&f.server, FR_GETATTR);
+    sim_settle(); /* it waits for its WRITE */
+    assert_int_equal(fr_count(&f.server, FR_WRITE), 1);
+    f.k->inode_locked = true; /* and will wait in its second unmap */
+    fixture_serve(&f);
+    assert_false(v.done);
+    assert_int_equal(mapping_size(f.m), 100);
+
+    fixture_read_start(&f, &r, 0, P, true, false, NULL);
+    fixture_serve(&f);
+    fixture_read_finish(&r);
+    assert_int_equal(r.r.bytes, 200);
+    assert_int_equal(r.data[150], 0x55); /* the kernel keeps it, whatever its size is now */
+    fixture_read_end(&r);
+
+    pthread_mutex_lock(&f.k->lock);
+    f.k->inode_locked = false;
+    pthread_cond_broadcast(&f.k->cond);
+    pthread_mutex_unlock(&f.k->lock);
+    fixture_reval_end(&v);
+    assert_int_equal(v.error, 0);
+    assert_int_equal(mapping_size(f.m), 200);
+    fixture_expect(&f, 100, theirs, sizeof theirs);
+    mapping_writer_remove(f.m);
+    fixture_end(&f);
+}
+
 /* ---- memory ---- */
 
 static void a_starved_read_keeps_no_pointer_into_its_file(void **state)
@@ -272,6 +315,7 @@ int main(void)
         cmocka_unit_test(attributes_of_an_empty_file_do_not_undo_a_write),
         cmocka_unit_test(a_fetch_during_an_invalidation_does_not_keep_old_bytes),
         cmocka_unit_test(zeros_of_the_kernel_are_not_stores_over_what_others_appended),
+        cmocka_unit_test(what_others_appended_is_read_before_the_size_is_told),
         cmocka_unit_test(a_starved_read_keeps_no_pointer_into_its_file),
         cmocka_unit_test(an_evicted_page_is_known_when_it_comes_back),
     };

@@ -11,7 +11,7 @@
  * None reads first: a page that is not uptodate knows which of its bytes are valid.
  *
  * A write(2) whose request number is below that of a mapped writeback applied to the page already
- * was made before it, and overtaken: it only marks, the newer bytes are there.
+ * was made before it, and overtaken: it only marks what nothing was stored over.
  *
  * No twin for a mapped page: it should not happen (page.h); then all of it is marked, counted as an
  * alarm, and nothing is fetched to compare with: a base that the kernel was not given proves
@@ -69,6 +69,31 @@ static struct page *page_for_write(struct mapping *m, uint64_t index, bool emerg
     return p;
 }
 
+/* A mapped writeback of the page that was made later came first. It had these bytes, or what was
+ * stored over them since: the twin tells which. What is as it was written is marked (the writeback
+ * did not, where the kernel's copy had it before, and somebody else may have changed the file);
+ * what is not was marked then, as a store, and may have been committed and invalidated meanwhile,
+ * so that it is not valid any more: it must not come back. False: there is nothing to tell by. */
+static bool overtaken(struct cache_write *w, struct page *p, uint32_t lo, uint32_t hi,
+                      const uint8_t *data)
+{
+    struct mapping *m = w->m;
+    struct cache *c = m->c;
+    const uint8_t *base = p->twin ? frame_at(c, p->twin) : frame_at(c, p->frame);
+
+    if (!p->twin && !byteset_contains(c, p->valid, lo, hi))
+        return false;
+    for (uint32_t at = lo, end; at < hi; at = end + 1) {
+        for (end = at; end < hi && base[end] == data[end - lo]; end++)
+            ;
+        if (end > at) {
+            memcpy(frame_at(c, p->frame) + at, data + (at - lo), end - at);
+            mark(m, p, at, end, w->cred);
+        }
+    }
+    return true;
+}
+
 static bool write_call(struct cache_write *w, uint64_t index, uint32_t lo, uint32_t hi,
                        const uint8_t *data)
 {
@@ -79,11 +104,8 @@ static bool write_call(struct cache_write *w, uint64_t index, uint32_t lo, uint3
 
     if (!p)
         return false;
-    if (w->kind == CACHE_WRITE_CALL && w->unique < p->unique &&
-        byteset_contains(c, p->valid, lo, hi)) {
-        mark(m, p, lo, hi, w->cred);
+    if (w->kind == CACHE_WRITE_CALL && w->unique < p->unique && overtaken(w, p, lo, hi, data))
         return true;
-    }
     if (w->kind == CACHE_WRITE_DIRECT)
         page_part(m, p);
     memcpy(frame_at(c, p->frame) + lo, data, hi - lo);

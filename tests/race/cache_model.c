@@ -4,9 +4,9 @@
  *
  * The actors: two that store through a mapping, one that calls write(2), a foreign client that
  * writes other bytes of the same pages, the kernel's writeback and reclaim, fsync(2), direct
- * reads, revalidation, a reader of another file that takes the memory away, a server that answers
- * in any order, reboots and fails. Each byte that is ever written belongs to one of them, and holds
- * a number that its owner counts up:
+ * reads, revalidation, a reader of another file that takes the memory away, one that stores to a
+ * third and keeps it mapped, a server that answers in any order, reboots and fails. Each byte that
+ * is ever written belongs to one of them, and holds a number that its owner counts up:
  *
  *   pages 0-3    bytes 0-7 and 4088-4095, by their number modulo 4:
  *                0, 3: mapped stores; 1: foreign; 2: write(2)
@@ -46,15 +46,16 @@
 #include "tests/lib/fake_kernel.h"
 #include "tests/lib/sim.h"
 
-#define MIXED   4 /* pages */
-#define OWN     2
-#define TAIL    3
-#define PAGES   (MIXED + OWN + TAIL)
-#define TAIL_AT ((MIXED + OWN) * PAGE_SIZE)
-#define ROOM    (PAGES * PAGE_SIZE)
-#define CELLS   16
-#define HOT     2048
-#define BOTH    2049
+#define MIXED       4 /* pages */
+#define OWN         2
+#define TAIL        3
+#define PAGES       (MIXED + OWN + TAIL)
+#define TAIL_AT     ((MIXED + OWN) * PAGE_SIZE)
+#define ROOM        (PAGES * PAGE_SIZE)
+#define CELLS       16
+#define OTHER_PAGES 24
+#define HOT         2048
+#define BOTH        2049
 
 enum class { MAPPED_A, FOREIGN, CALL, MAPPED_B };
 
@@ -80,6 +81,9 @@ struct world {
     struct fk_file *k;
     struct fake_host noise_host;
     struct mapping *noise_m;
+    struct fr_file *other; /* the third: only its own actor knows it */
+    struct fk_file *other_k;
+    uint8_t other_last[OTHER_PAGES];
     bool bracket, tail_local, reboots, failures, truncates;
     /* the oracle; one byte for each of the file, each written by its owner alone */
     uint8_t last[ROOM];  /* newest value, as soon as its owner can see it */
@@ -141,6 +145,8 @@ static void on_write(struct fr_file *f, const struct cache_write_rpc *w, uint32_
     size_t done = 0; /* of *v */
 
     (void)arg;
+    if (f == W->other)
+        return;
     if (f != W->file)
         broken("a WRITE of another file", w->offset, 0, 0);
     for (uint64_t at = w->offset; at < w->offset + bytes && at < TAIL_AT; at++) {
@@ -664,6 +670,54 @@ static void *noisy(void *arg)
     return NULL;
 }
 
+struct other_store {
+    unsigned page;
+    uint8_t was;
+};
+
+static uint8_t other_up(uint8_t was, void *arg)
+{
+    struct other_store *o = arg;
+
+    o->was = was;
+    return (uint8_t)(was + 1);
+}
+
+static void *other_mapper(void *arg)
+{
+    (void)arg;
+    begin_actor("mapper of another file", 18);
+    for (unsigned i = 0; i < ops * 2; i++) {
+        struct other_store o = {.page = sim_below(OTHER_PAGES)};
+        uint8_t page[PAGE_SIZE];
+
+        switch (sim_below(12)) {
+        default:
+            if (fk_update(W->other_k, o.page * PAGE_SIZE + 9, other_up, &o))
+                broken("SIGBUS in another file", o.page, 0, 0);
+            if (o.was != W->other_last[o.page])
+                broken("another file lost a store", o.page, o.was, W->other_last[o.page]);
+            W->other_last[o.page]++;
+            break;
+        case 0: /* it begins on the byte: pages are partial */
+            memset(page, W->other_last[o.page], sizeof page);
+            fk_write(W->other_k, o.page * PAGE_SIZE + 9, page, 1 + sim_below(500));
+            break;
+        case 1:
+            mapping_revalidate(W->other_k->m, NULL, sim_chance(128), NULL);
+            break;
+        case 2:
+            fk_fsync(W->other_k);
+            break;
+        case 3:
+            fk_reclaim(W->other_k, o.page);
+            break;
+        }
+        pause_actor();
+    }
+    return NULL;
+}
+
 static void *rebooter(void *arg)
 {
     (void)arg;
@@ -745,6 +799,7 @@ static void report_stuck(void *arg)
     fprintf(stderr, "  masks used %u free %u\n", W->c->masks_used, W->c->nmask_free);
     show_pages("file", m);
     show_pages("noise", W->noise_m);
+    show_pages("other", W->other_k->m);
 }
 
 /* ---- one schedule ---- */
@@ -786,6 +841,7 @@ static void make_world(void)
     W->noise = fr_file_new(&W->server, NOISE_PAGES * PAGE_SIZE, NOISE_PAGES * PAGE_SIZE);
     for (unsigned i = 0; i < NOISE_PAGES * PAGE_SIZE; i++)
         W->noise->data[i] = (uint8_t)(i / PAGE_SIZE);
+    W->other = fr_file_new(&W->server, OTHER_PAGES * PAGE_SIZE, OTHER_PAGES * PAGE_SIZE);
     W->tail_size = TAIL_AT;
     W->c = cache_new(&config, &W->arena, NULL, &fr_ops, &fk_ops, NULL);
     if (!W->c)
@@ -797,6 +853,9 @@ static void make_world(void)
     W->k->unmap_without_fsync = no_fsync;
     W->k->read_pages = 1 + sim_below(4);
     W->noise_host.file = W->noise;
+    W->other_k = fk_new(W->c, 3, W->other, OTHER_PAGES);
+    W->other_k->read_pages = 1 + sim_below(4);
+    mapping_writer_add(W->other_k->m);
     W->noise_m = mapping_new(W->c, 2, &W->noise_host, NOISE_PAGES * PAGE_SIZE);
 }
 
@@ -888,12 +947,14 @@ static void free_world(void)
     struct world *w = W;
 
     fk_free(w->k);
+    fk_free(w->other_k);
     mapping_free(w->noise_m);
     check_memory();
     cache_free(w->c);
     fr_server_free(&w->server);
     fr_file_free(w->file);
     fr_file_free(w->noise);
+    fr_file_free(w->other);
     arena_close(&w->arena);
     W = NULL;
     free(w);
@@ -908,7 +969,8 @@ static const struct {
     {mapper, MAPPED_A, true, false}, {mapper, MAPPED_B, true, false}, {caller, 0, true, false},
     {foreigner, 0, true, true},      {revalidator, 0, true, true},    {revalidator, 1, true, false},
     {syncer, 0, true, false},        {director, 0, true, true},       {kernel, 0, true, true},
-    {noisy, 0, true, true},          {rebooter, 0, true, false},      {loader, 0, false, true},
+    {noisy, 0, true, true},          {rebooter, 0, true, false},      {other_mapper, 0, true, true},
+    {loader, 0, false, true},
 };
 
 enum { ACTORS = sizeof actors / sizeof actors[0] };
@@ -1004,6 +1066,15 @@ static void *schedule(void *arg)
     for (int i = 0; fk_fsync(W->k) != 0; i++)
         if (i > 50)
             broken("fsync fails although the server does not", 0, 0, 0);
+    for (int i = 0; fk_fsync(W->other_k) != 0; i++)
+        if (i > 50)
+            broken("fsync of another file fails", 0, 0, 0);
+    for (unsigned i = 0; i < OTHER_PAGES; i++)
+        if (W->other->stable[i * PAGE_SIZE + 9] != W->other_last[i])
+            broken("in the end another file's byte is wrong", i,
+                   W->other->stable[i * PAGE_SIZE + 9], W->other_last[i]);
+    fk_write_and_wait(W->other_k);
+    mapping_writer_remove(W->other_k->m);
     if (mapping_revalidate(W->k->m, NULL, true, NULL))
         broken("the last revalidation failed", 0, 0, 0);
     fk_told_size(W->k, mapping_size(W->k->m));
@@ -1011,7 +1082,7 @@ static void *schedule(void *arg)
         broken("the last fsync failed", 0, 0, 0);
     check_end();
     close_writing(); /* from here on the reclaimer lets it alone */
-    while (!idle(W->k->m) || !idle(W->noise_m) || fr_pending(&W->server))
+    while (!idle(W->k->m) || !idle(W->other_k->m) || !idle(W->noise_m) || fr_pending(&W->server))
         pause_actor();
     fr_stop(&W->server);
     for (int i = 0; i < 3; i++)

@@ -66,8 +66,11 @@ static void call_abandon(struct call *call)
         return;
     waiter = drc_abandon(call->srv->drc, call->drc);
     call->drc = NULL;
-    if (waiter)
-        serve_conn_put(waiter);
+    if (!waiter)
+        return;
+    /* A copy waits for an answer that will not come: its client sends it again. */
+    serve_conn_kill(waiter);
+    serve_conn_put(waiter);
 }
 
 void serve_call_free(struct call *call)

@@ -134,7 +134,10 @@ static void two_descriptors(void)
     clear();
     must_report(fsync(b), "fsync of the second descriptor");
     must_succeed(fsync(b), "second fsync of the second descriptor");
-    must_succeed(fsync(a), "second fsync of the first descriptor");
+    /* A retry may have failed between its report and the clearing: that is another error. */
+    if (fsync(a) && errno != want)
+        other_errors++;
+    must_succeed(fsync(a), "last fsync of the first descriptor");
     must_arrive("err.two", data, sizeof data);
     must_succeed(close(a), "close of the first descriptor");
     must_succeed(close(b), "close of the second descriptor");
@@ -173,7 +176,9 @@ static void mapped(void)
         not_readable++;
     clear();
     must_arrive("err.map", data, sizeof data);
-    must_succeed(msync(m, sizeof data, MS_SYNC), "second msync");
+    if (msync(m, sizeof data, MS_SYNC) && errno != want)
+        other_errors++;
+    must_succeed(msync(m, sizeof data, MS_SYNC), "last msync");
     munmap(m, sizeof data);
     must_succeed(close(a), "close after msync");
 }

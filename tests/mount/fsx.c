@@ -295,5 +295,10 @@ int main(int argc, const char **argv)
         }
         t_sleep_us(20000);
     }
+    if (WIFSIGNALED(st) && WTERMSIG(st) == SIGBUS) {
+        printf("fsx: seed=%llu SIGBUS: a store within the file's size met no page FAILED\n",
+               (unsigned long long)seed);
+        return T_FAIL;
+    }
     return WIFEXITED(st) ? WEXITSTATUS(st) : T_ERROR;
 }

@@ -139,9 +139,9 @@ static void invalidate(struct mapping *m, struct cache_reval_result *result)
     unsigned batch = 0;
 
     mapping_lock(m);
-    m->generation++;
     if (!m->cut_noted)
         m->grow_to = m->reval_cur.size;
+    m->generation++;
     for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
         if (p->generation != m->generation) {
             if (page_shrink(m, p))

@@ -135,6 +135,8 @@ static void finish(struct reval_job *job, int error)
     ino->reval_running = again;
     job->force = ino->reval_force;
     ino->reval_force = false;
+    if (error) /* gone at the server, say: the timer need not ask at each of its ticks */
+        ino->pages_expire_ns = now_ns() + job->front->config.acregmin_ns;
     pthread_mutex_unlock(&ino->lock);
 
     for (struct reval_wait *w = joined, *next; w; w = next) {

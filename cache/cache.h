@@ -156,7 +156,8 @@ struct cache *mapping_cache(const struct mapping *m);
  * thread, lock-free. */
 uint64_t mapping_size(const struct mapping *m);
 /* While nothing is cached, here or in the kernel, token and size are simply the server's. False:
- * something is (a WRITE that comes in at the same time either shows, or comes after). */
+ * something is (a WRITE that comes in at the same time either shows, or comes after). The
+ * caller answers for it that they are not older than the last own change. */
 bool mapping_adopt(struct mapping *m, const struct token *t);
 /* True when any page is cached here or may be cached in the kernel. */
 bool mapping_has_pages(struct mapping *m);

@@ -492,13 +492,6 @@ static void *revalidator(void *arg)
         size = W->tail_local ? 0 : __atomic_load_n(&W->tail_size, __ATOMIC_ACQUIRE);
 
         struct attr cur = fr_attr(W->file);
-
-        if (sim_chance(32)) { /* nothing is cached, perhaps: then that is all */
-            struct token t = token_of(&cur);
-
-            mapping_adopt(W->k->m, &t);
-        }
-
         int err =
             mapping_revalidate(W->k->m, sim_chance(128) ? &cur : NULL, sim_chance(32), &result);
 

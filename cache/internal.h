@@ -194,7 +194,7 @@ struct cache {
     pthread_mutex_t helper_lock;
     bool stopping;
     _Atomic bool reclaim_wanted;
-    bool no_pre; /* this server's WRITE replies lack pre-operation attributes */
+    _Atomic bool no_pre; /* this server's WRITE replies lack pre-operation attributes */
 
     _Atomic uint32_t inside;     /* replies of the remote side being worked on */
     _Atomic uint32_t unmapping;  /* unmaps under way, of all mappings */

@@ -112,6 +112,7 @@ struct inode {
     uint32_t opening;  /* OPENs under way: to be kept by a silly name as if it were open */
     uint32_t removing; /* REMOVEs, and RENAMEs over it, under way: OPENs wait (file.c) */
     struct op *open_waiting;
+    atomic_bool lost_name;    /* a name of it was removed here: victim_removed() */
     struct lock_table *locks; /* lock.c; NULL until the first lock */
     struct silly *silly;      /* silly.c: renamed away while open; NULL otherwise */
     UT_hash_handle hh;        /* by handle; table lock */

@@ -7,6 +7,7 @@
  * change elsewhere); those with WRITE and COMMIT are own changes, whose token the cache itself
  * moves along.
  */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "fuse/ops.h"
@@ -92,6 +93,27 @@ static void glue_fetch(void *ctx, struct cache_fetch *fetch)
 
 /* ---- WRITE, COMMIT ---- */
 
+/* A server may answer GETATTR for a removed file a little longer than WRITE or COMMIT (ganesha
+ * does), so that what was asked after the removal did not tell: it is asked again. Referenced, or
+ * NULL. */
+static struct inode *victim_of(struct mapping *m, int error)
+{
+    struct inode *ino = host_of(m);
+
+    if (error != -ESTALE || !atomic_load(&ino->lost_name))
+        return NULL;
+    inode_ref(ino);
+    return ino;
+}
+
+static void victim_look(struct front *f, struct inode *ino)
+{
+    if (!ino)
+        return;
+    victim_removed(f, ino, &nobody_special);
+    inode_unref(f, ino);
+}
+
 static void written(struct remote_call *call)
 {
     struct glue_call *g = call->arg;
@@ -106,8 +128,13 @@ static void written(struct remote_call *call)
     w->has_post = call->post.valid;
     w->post = call->post.attr;
     w->sent_ns = call->sent_ns;
+
+    struct front *f = g->front;
+    struct inode *victim = victim_of(w->m, w->error);
+
     call_end(g);
     cache_write_done(w);
+    victim_look(f, victim);
 }
 
 static void glue_write(void *ctx, struct cache_write_rpc *w)
@@ -135,8 +162,13 @@ static void committed(struct remote_call *call)
     c->has_post = call->post.valid;
     c->post = call->post.attr;
     c->sent_ns = call->sent_ns;
+
+    struct front *f = g->front;
+    struct inode *victim = victim_of(c->m, c->error);
+
     call_end(g);
     cache_commit_done(c);
+    victim_look(f, victim);
 }
 
 static void glue_commit(void *ctx, struct cache_commit *c)

@@ -268,6 +268,7 @@ static void victim_asked(struct remote_call *call)
 
 void victim_removed(struct front *f, struct inode *ino, const struct cred *cred)
 {
+    atomic_store(&ino->lost_name, true);
     if (!ino->map || !mapping_is_busy(ino->map))
         return;
     struct victim *v = calloc(1, sizeof(*v));

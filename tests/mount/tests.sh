@@ -138,6 +138,11 @@ test_posix() {
         --entries "$(by_length 2000 20000 100000)" "$T/a"
 }
 
+test_open_races() {
+    server_start && mount_start a && timeout -k 5 200 "$bin/open_races" \
+        --rounds "$(by_length 300 2000 10000)" "$T/a" && mount_stop a
+}
+
 # ---- a server that misbehaves ----------------------------------------------------------------------
 
 # faulty SPEC [ARGUMENTS]: the workload while each 300 ms the fault is added; cleared at the end

@@ -138,8 +138,9 @@ test_posix() {
         --entries "$(by_length 2000 20000 100000)" "$T/a"
 }
 
+# timeo: ganesha leaves a WRITE to a file that is being removed unanswered now and then.
 test_open_races() {
-    server_start && mount_start a && timeout -k 5 200 "$bin/open_races" \
+    server_start && mount_start a timeo=30 && timeout -k 5 200 "$bin/open_races" \
         --rounds "$(by_length 300 2000 10000)" "$T/a" && mount_stop a
 }
 

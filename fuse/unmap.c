@@ -28,8 +28,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #define UNMAP_THREADS     4  /* from the start */
@@ -67,6 +69,7 @@ struct unmap_slot {
 struct unmap_pool {
     struct front *front;
     struct unmap_root *root;
+    bool fence; /* the kernel writes back from copies: a second fsync() waits for these */
     _Atomic pid_t starter; /* who is in unmap_root_find() for unmap_ready() */
     pthread_mutex_t lock;
     pthread_cond_t freed;
@@ -101,6 +104,21 @@ static int slot_fsync(struct unmap_slot *s, int fd)
     return error;
 }
 
+/*
+ * Before Linux 6.16 a page that is being written back is clean at once: the WRITE is made of a copy
+ * (fuse_writepage_locked). The notification may then drop a page whose WRITE is still under way, and
+ * the WRITE come when nobody remembers what the page was given. A second fsync(), answered at once,
+ * waits for all of them (fuse_sync_writes).
+ */
+static bool writes_from_copies(void)
+{
+    struct utsname u;
+    unsigned major = 0, minor = 0;
+    if (uname(&u) < 0 || sscanf(u.release, "%u.%u", &major, &minor) != 2)
+        return true;
+    return major < 6 || (major == 6 && minor < 16);
+}
+
 static void slot_run(struct unmap_slot *s, fuse_ino_t nodeid)
 {
     int fd = unmap_root_open_file(s->pool->root, nodeid);
@@ -110,6 +128,8 @@ static void slot_run(struct unmap_slot *s, fuse_ino_t nodeid)
         error = fstat(fd, &st) < 0 ? unmap_errno(-errno) : 0;
     } else if (fd >= 0) {
         error = slot_fsync(s, fd);
+        if (s->pool->fence && error != -ENOTCONN)
+            (void)fsync(fd);
     }
     if (fd >= 0)
         close(fd);
@@ -309,6 +329,7 @@ int unmap_start(struct front *f)
     if (!p)
         return -ENOMEM;
     p->front = f;
+    p->fence = writes_from_copies();
     p->root = unmap_root_new(f);
     if (!p->root) {
         free(p);

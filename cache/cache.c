@@ -202,6 +202,30 @@ static void *reclaimer(void *arg)
     return NULL;
 }
 
+static void *yielder(void *arg)
+{
+    struct cache *c = arg;
+
+    pthread_setname_np(pthread_self(), "nfsc-yield");
+    pthread_mutex_lock(&c->helper_lock);
+    while (!c->stopping) {
+        if (!c->yield_wanted) {
+            pthread_cond_wait(&c->yielder_wake, &c->helper_lock);
+            continue;
+        }
+        c->yield_wanted = false;
+        pthread_mutex_unlock(&c->helper_lock);
+
+        bool freed = c->any_parked && reclaim_under_write(c);
+
+        pthread_mutex_lock(&c->helper_lock);
+        if (!freed && c->yield_wanted && !c->stopping)
+            doze(c, &c->yielder_wake, RECLAIM_AGAIN_NS);
+    }
+    pthread_mutex_unlock(&c->helper_lock);
+    return NULL;
+}
+
 /* ---- life ---- */
 
 struct cache *cache_new(const struct cache_config *config, struct arena *arena,
@@ -238,12 +262,14 @@ struct cache *cache_new(const struct cache_config *config, struct arena *arena,
     pthread_condattr_setclock(&mono, CLOCK_MONOTONIC);
     pthread_cond_init(&c->flusher_wake, &mono);
     pthread_cond_init(&c->reclaimer_wake, &mono);
+    pthread_cond_init(&c->yielder_wake, &mono);
     pthread_condattr_destroy(&mono);
     if (!c->mapping_of || pool_start(c) != 0)
         goto fail;
     if (pthread_create(&c->flusher, NULL, flusher, c) != 0)
         goto fail;
-    if (pthread_create(&c->reclaimer, NULL, reclaimer, c) != 0)
+    if (pthread_create(&c->reclaimer, NULL, reclaimer, c) != 0 ||
+        pthread_create(&c->yielder, NULL, yielder, c) != 0)
         abort();
     return c;
 fail:
@@ -259,15 +285,18 @@ void cache_free(struct cache *c)
     c->stopping = true;
     pthread_cond_broadcast(&c->flusher_wake);
     pthread_cond_broadcast(&c->reclaimer_wake);
+    pthread_cond_broadcast(&c->yielder_wake);
     pthread_mutex_unlock(&c->helper_lock);
     pthread_join(c->flusher, NULL);
     pthread_join(c->reclaimer, NULL);
+    pthread_join(c->yielder, NULL);
     while (atomic_load(&c->inside)) /* a reply's last steps: no lock, no wait in them */
         sched_yield();
     assert(!c->mappings);
     pool_stop(c);
     pthread_cond_destroy(&c->flusher_wake);
     pthread_cond_destroy(&c->reclaimer_wake);
+    pthread_cond_destroy(&c->yielder_wake);
     pthread_mutex_destroy(&c->helper_lock);
     pthread_mutex_destroy(&c->wait_lock);
     pthread_mutex_destroy(&c->wb_lock);

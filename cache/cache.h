@@ -240,6 +240,9 @@ struct cache_write {
     bool nowait; /* -EAGAIN instead of parking; `progress` bytes were taken */
     /* Becomes true when the kernel was told that the call failed (its caller was killed): what is
      * parked then would overwrite what others write later, and is left out. NULL: never. */
+    /* Keeps the caller from being answered meanwhile, or lets it go again: false, it has been.
+     * NULL: it never is before done(). */
+    bool (*hold)(struct cache_write *w, bool on);
     const atomic_bool *given_up;
     void (*done)(struct cache_write *w);
     int error;

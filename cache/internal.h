@@ -189,11 +189,11 @@ struct cache {
     uint64_t nmappings;
 
     /* helper threads (cache.c) */
-    pthread_t flusher, reclaimer;
-    pthread_cond_t flusher_wake, reclaimer_wake;
+    pthread_t flusher, reclaimer, yielder;
+    pthread_cond_t flusher_wake, reclaimer_wake, yielder_wake;
     pthread_mutex_t helper_lock;
     bool stopping;
-    _Atomic bool reclaim_wanted;
+    _Atomic bool reclaim_wanted, yield_wanted;
     _Atomic bool no_pre; /* this server's WRITE replies lack pre-operation attributes */
 
     _Atomic uint32_t inside;     /* replies of the remote side being worked on */
@@ -256,6 +256,8 @@ static inline void reclaim_hit(struct page *p)
 }
 /* Frees memory that needs an unmap first; the reclaimer thread. False: none was to be had. */
 bool reclaim_run(struct cache *c);
+/* Frees memory for a write(2) that waits for it, from its own file; the yielder thread. */
+bool reclaim_under_write(struct cache *c);
 void reclaim_wake(struct cache *c);
 bool pool_low(struct cache *c);
 /* Gives back what masks took beyond the budget, at the cost of clean pages. `held` as above, and
@@ -341,6 +343,9 @@ void read_unstarve_urgent(struct cache *c);
 /* The oldest parked WRITE again, likewise. */
 bool write_unpark(struct cache *c);
 void write_unpark_urgent(struct cache *c);
+/* A parked write(2), off its list and not to be given up, and back. No lock held. */
+struct cache_write *write_take_held(struct cache *c);
+void write_give_back(struct cache_write *w);
 /* Tries parked READs and WRITEs again; no lock held. */
 void cache_poke(struct cache *c);
 
@@ -356,6 +361,9 @@ void wb_forget_edges(struct mapping *m);
 /* ---- revalidate.c ---- */
 /* Unmap with the bookkeeping of twins; helper threads, no lock held. len 0: all. */
 int mapping_unmap(struct mapping *m, uint64_t off, uint64_t len);
+/* The same while a WRITE of a write(2) to this file is held unanswered, outside of its pages: who
+ * holds the inode lock waits for us, so the plain notification loses nothing. */
+int mapping_unmap_held(struct mapping *m, uint64_t off, uint64_t len);
 
 /* ---- cache.c ---- */
 /* Around what the remote side calls: by the last hold it gives back the mapping may go, and

@@ -352,8 +352,9 @@ void mask_free(struct cache *c, uint32_t mask)
 void reclaim_wake(struct cache *c)
 {
     pthread_mutex_lock(&c->helper_lock);
-    c->reclaim_wanted = true;
+    c->reclaim_wanted = c->yield_wanted = true;
     pthread_cond_signal(&c->reclaimer_wake);
+    pthread_cond_signal(&c->yielder_wake);
     pthread_mutex_unlock(&c->helper_lock);
 }
 
@@ -387,6 +388,76 @@ static struct mapping *find_mapped(struct cache *c, uint64_t *first)
     return found;
 }
 
+/* Frees what an unmap of pages [first, end) has made free; the number of pages. */
+static uint64_t free_unmapped(struct mapping *m, uint64_t first, uint64_t end)
+{
+    uint64_t freed = 0;
+
+    for (uint64_t i = first;; i++) {
+        struct page *p = mapping_next(m, &i);
+
+        if (!p || i >= end)
+            break;
+        if (page_clean(p) && !p->nfetch && !page_mapped(m, p) &&
+            (!p->frame || frame_count(m->c, p->frame) == 1)) {
+            mapping_remove(m, p);
+            freed++;
+        }
+    }
+    COUNT(m->c, evicted, freed);
+    return freed;
+}
+
+/* A chunk of pages of the WRITE's own file that would be free after an unmap, and that the WRITE
+ * does not touch. */
+static bool chunk_beside(const struct cache_write *w, uint64_t *first, uint64_t *end)
+{
+    struct mapping *m = w->m;
+    uint64_t mine = w->offset >> PAGE_SHIFT, last = (w->offset + w->count - 1) >> PAGE_SHIFT, i = 0;
+
+    for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
+        if ((i >= mine && i <= last) || !page_clean(p) || p->nfetch || !page_mapped(m, p) ||
+            (p->frame && frame_count(m->c, p->frame) > 1))
+            continue;
+        *first = i;
+        *end = i < mine && i + CHUNK_PAGES > mine ? mine : i + CHUNK_PAGES;
+        return true;
+    }
+    return false;
+}
+
+/*
+ * A write(2) that waits for memory holds the kernel's inode lock, for which the unmap that would
+ * free memory waits in vain: the lock is not fair, and one write(2) may be longer than all the
+ * overflow. But as long as that WRITE is not answered nobody else can be in the gap between a
+ * write(2)'s copy and its WRITE. So the plain notification is safe now, beside the WRITE's own
+ * pages.
+ */
+bool reclaim_under_write(struct cache *c)
+{
+    struct cache_write *w = write_take_held(c);
+    uint64_t first, end, freed = 0;
+
+    if (!w)
+        return false;
+
+    struct mapping *m = w->m;
+
+    mapping_lock(m);
+
+    bool found = chunk_beside(w, &first, &end);
+
+    mapping_unlock(m);
+    if (found && mapping_unmap_held(m, first << PAGE_SHIFT, (end - first) << PAGE_SHIFT) == 0) {
+        COUNT(c, reclaim_unmaps, 1);
+        mapping_lock(m);
+        freed = free_unmapped(m, first, end);
+        mapping_unlock(m);
+    }
+    write_give_back(w);
+    return freed != 0;
+}
+
 bool reclaim_run(struct cache *c)
 {
     bool any = false;
@@ -402,23 +473,13 @@ bool reclaim_run(struct cache *c)
         if (!m)
             break;
 
-        uint64_t freed = 0;
         int err = mapping_unmap(m, first << PAGE_SHIFT, (uint64_t)CHUNK_PAGES << PAGE_SHIFT);
 
         COUNT(c, reclaim_unmaps, 1);
         mapping_lock(m);
-        for (uint64_t i = first; !err; i++) {
-            struct page *p = mapping_next(m, &i);
 
-            if (!p || i >= first + CHUNK_PAGES)
-                break;
-            if (page_clean(p) && !p->nfetch && !page_mapped(m, p) &&
-                (!p->frame || frame_count(c, p->frame) == 1)) {
-                mapping_remove(m, p);
-                freed++;
-            }
-        }
-        COUNT(c, evicted, freed);
+        uint64_t freed = err ? 0 : free_unmapped(m, first, first + CHUNK_PAGES);
+
         mapping_unhold(m);
         mapping_unlock(m);
         cache_poke(c);

@@ -53,7 +53,7 @@ static void copies_gone(struct mapping *m, uint64_t first, uint64_t end, uint32_
             p->flags &= (uint16_t)~PG_MAPPED;
 }
 
-int mapping_unmap(struct mapping *m, uint64_t off, uint64_t len)
+static int unmap(struct mapping *m, uint64_t off, uint64_t len, bool held)
 {
     struct cache *c = m->c;
     uint64_t first = off >> PAGE_SHIFT, end = len ? (off + len) >> PAGE_SHIFT : UINT64_MAX;
@@ -62,7 +62,7 @@ int mapping_unmap(struct mapping *m, uint64_t off, uint64_t len)
     mapping_lock(m);
 
     uint32_t seq = ++m->unmap_seq;
-    bool writers = mapping_tracks(m);
+    bool writers = mapping_tracks(m) && !held;
 
     if (!writers)
         m->plain_unmaps++;
@@ -85,6 +85,16 @@ int mapping_unmap(struct mapping *m, uint64_t off, uint64_t len)
     }
     mapping_unlock(m);
     return err;
+}
+
+int mapping_unmap(struct mapping *m, uint64_t off, uint64_t len)
+{
+    return unmap(m, off, len, false);
+}
+
+int mapping_unmap_held(struct mapping *m, uint64_t off, uint64_t len)
+{
+    return unmap(m, off, len, true);
 }
 
 int mapping_unmap_all(struct mapping *m)

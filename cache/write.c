@@ -377,3 +377,29 @@ void write_unpark_urgent(struct cache *c)
         again(urgent, false);
     }
 }
+
+struct cache_write *write_take_held(struct cache *c)
+{
+    struct cache_write *w = NULL;
+
+    pthread_mutex_lock(&c->wait_lock);
+    for (struct cache_write **at = &c->parked; *at && !wb_over_limit(c); at = &(*at)->next) {
+        if ((*at)->kind == CACHE_WRITE_MAPPED || ((*at)->hold && !(*at)->hold(*at, true)))
+            continue;
+        w = *at;
+        *at = w->next;
+        if (!w->next)
+            c->parked_tail = at;
+        break;
+    }
+    c->any_parked = c->parked != NULL;
+    pthread_mutex_unlock(&c->wait_lock);
+    return w;
+}
+
+void write_give_back(struct cache_write *w)
+{
+    if (w->hold)
+        w->hold(w, false);
+    again(w, false);
+}

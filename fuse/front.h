@@ -134,6 +134,7 @@ struct op {
     fuse_req_t req;
     pid_t tid;           /* of the caller */
     atomic_bool claimed; /* the request was answered */
+    bool held;           /* may not be answered just now, signal or not; op lock */
     bool interrupted;    /* a signal came, not a fatal one so far; op lock */
     bool submitted;      /* `call` has results to free */
     bool opening;        /* counted in ino->opening (file.c) */

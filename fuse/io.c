@@ -164,6 +164,11 @@ static void write_taken(struct cache_write *w)
         write_synced(&wo->sync);
 }
 
+static bool write_hold(struct cache_write *w, bool on)
+{
+    return op_hold(((struct write_op *)w)->op, on);
+}
+
 /* The rest of a WRITE, which outlives the receive buffer. */
 static void write_later(struct front *f, fuse_req_t req, struct file *file,
                         const struct cache_write *begun, size_t size, bool sync)
@@ -190,6 +195,7 @@ static void write_later(struct front *f, fuse_req_t req, struct file *file,
     wo->w.data = wo->data;
     wo->w.nowait = false;
     wo->w.given_up = wo->w.kind == CACHE_WRITE_MAPPED ? NULL : &wo->op->claimed;
+    wo->w.hold = write_hold;
     wo->w.done = write_taken;
     if (!left || cache_write(&wo->w) == 0)
         write_taken(&wo->w);

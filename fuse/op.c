@@ -121,12 +121,27 @@ bool thread_is_dying(pid_t tid)
     return false;
 }
 
+bool op_hold(struct op *op, bool on)
+{
+    struct front *f = op->front;
+
+    pthread_mutex_lock(&f->op_lock);
+
+    bool ours = !atomic_load(&op->claimed);
+
+    op->held = on && ours;
+    pthread_mutex_unlock(&f->op_lock);
+    return ours;
+}
+
 /* Answers an interrupted op if its caller is dying. Op lock held; returns whether to go on looking.
  */
 static bool op_check_interrupted(struct op *op)
 {
     if (atomic_load(&op->claimed))
         return false;
+    if (op->held)
+        return true;
     if (!thread_is_dying(op->tid))
         return true;
     if (op_claim(op)) {

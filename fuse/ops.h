@@ -34,6 +34,9 @@ void op_interrupted(fuse_req_t req, void *data);
 /* Looks at interrupted ops; answers those whose callers are dying. True: some are left. */
 bool ops_check_interrupted(struct front *f);
 
+/* Keeps a parked op from being answered for a signal, or allows it again. False: it was. */
+bool op_hold(struct op *op, bool on);
+
 /* ---- inode.c ------------------------------------------------------------------------------ */
 
 int inodes_init(struct front *f);

@@ -106,9 +106,9 @@ static int slot_fsync(struct unmap_slot *s, int fd)
 
 /*
  * Before Linux 6.16 a page that is being written back is clean at once: the WRITE is made of a copy
- * (fuse_writepage_locked). The notification may then drop a page whose WRITE is still under way, and
- * the WRITE come when nobody remembers what the page was given. A second fsync(), answered at once,
- * waits for all of them (fuse_sync_writes).
+ * (fuse_writepage_locked). The notification may then drop a page whose WRITE is still under way,
+ * and the WRITE come when nobody remembers what the page was given. A second fsync(), answered at
+ * once, waits for all of them (fuse_sync_writes).
  */
 static bool writes_from_copies(void)
 {

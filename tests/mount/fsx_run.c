@@ -209,6 +209,8 @@ static bool do_op(struct fsx *x, const struct op *o)
         return true;
     case OP_MSYNC:
         off &= ~(uint32_t)(PAGE - 1);
+        if (len > (uint32_t)x->max_len - off)
+            len = (uint32_t)x->max_len - off; /* what is mapped behind it is not ours */
         if (off < x->size && msync(x->map + off, len, MS_SYNC))
             return fail(x, "msync: %s", strerror(errno));
         return true;

@@ -46,7 +46,7 @@ void options_init(struct mount_options *o)
         .family = AF_UNSPEC,
         .timeo_ds = 600,
         .retrans = 2,
-        .nconnect = 2,
+        .nconnect = 3,
         .resvport = OPTION_RESVPORT_TRY,
         .rdirplus = true,
         .acregmin = 3,

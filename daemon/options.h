@@ -54,7 +54,7 @@ struct mount_options {
     bool soft;         /* give up after timeo and retrans; else wait for ever */
     uint32_t timeo_ds; /* deciseconds until a request is sent again; each try waits timeo longer */
     uint32_t retrans;  /* how often, before `soft` gives up or "not responding" is logged */
-    uint32_t nconnect; /* connections for bulk data, 1..16 */
+    uint32_t nconnect; /* connections in all, 1..16: one of each shard, the others for bulk data */
     enum option_resvport resvport;
     bool rdirplus; /* READDIRPLUS, else READDIR */
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The cache as a whole: its budget, its two helper threads, its figures.
+ * The cache as a whole: its budget, its three helper threads, its figures.
  *
  * The flusher wakes while anything is dirty, and starts passes for what is too old, for what may be
  * tried again after an error, and above the background limit. The reclaimer frees pages that need
- * an unmap first. Both sleep while there is nothing to do.
+ * an unmap first; the yielder does so under a write(2) that waits for memory, where the reclaimer
+ * cannot (pool.c). All sleep while there is nothing to do.
  *
  * The budget. One frame costs 4096 bytes, and for itself a page record (80), a reference count (2),
  * a place on the free stack (4), a ghost (4) and its slot in the mapping's Judy array (about 6):

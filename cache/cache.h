@@ -14,9 +14,9 @@
  * dirty to in flight, from there to unstable, and COMMIT cleans them.
  *
  * Lock order: reval_lock (per mapping, helper threads only) > mapping lock > pool lock, wb lock.
- * No lock is held over a call into the kernel side, nor over a callback into fuse/ or daemon/, with
- * one exception that is named where it is. Remote calls may be issued under the mapping lock: they
- * never complete synchronously.
+ * No lock is held over a call into the kernel side, nor over a callback into fuse/ or daemon/, but
+ * for busy() and hold(), which say so and wait for nothing. Remote calls may be issued under the
+ * mapping lock: they never complete synchronously.
  *
  * Errors are negative errno.
  */
@@ -150,7 +150,6 @@ struct mapping *mapping_new(struct cache *c, uint32_t inode, void *host, uint64_
 /* Drops every page; the mapping must be idle (no I/O, nothing dirty). */
 void mapping_free(struct mapping *m);
 void *mapping_host(const struct mapping *m);
-struct cache *mapping_cache(const struct mapping *m);
 
 /* The local size: the server's, extended by bytes written here. What the kernel is told. Any
  * thread, lock-free. */
@@ -211,8 +210,7 @@ struct cache_read {
     /* private */
     uint32_t frame[CACHE_READ_PAGES];
     uint32_t missing;
-    uint32_t first_zero;
-    bool parked, ended, starving;
+    bool starving;
     struct cache_read *next;
 };
 
@@ -240,10 +238,10 @@ struct cache_write {
     bool nowait; /* -EAGAIN instead of parking; `progress` bytes were taken */
     /* Becomes true when the kernel was told that the call failed (its caller was killed): what is
      * parked then would overwrite what others write later, and is left out. NULL: never. */
-    /* Keeps the caller from being answered meanwhile, or lets it go again: false, it has been.
-     * NULL: it never is before done(). */
-    bool (*hold)(struct cache_write *w, bool on);
     const atomic_bool *given_up;
+    /* Keeps the caller from being answered meanwhile, or lets it go again: false, it has been.
+     * Called with the list of parked WRITEs locked. NULL: it never is before done(). */
+    bool (*hold)(struct cache_write *w, bool on);
     void (*done)(struct cache_write *w);
     int error;
     uint32_t progress;

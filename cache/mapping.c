@@ -79,11 +79,6 @@ void *mapping_host(const struct mapping *m)
     return m->host;
 }
 
-struct cache *mapping_cache(const struct mapping *m)
-{
-    return m->c;
-}
-
 /* ---- index ---- */
 
 struct page *mapping_find(struct mapping *m, uint64_t index)

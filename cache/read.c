@@ -239,7 +239,6 @@ static void unpark(struct cache_read *r)
     while (*at != r)
         at = &(*at)->next;
     *at = r->next;
-    r->parked = false;
 }
 
 /* The READ gives up its fetches: what they bring goes into the cache only. */
@@ -612,7 +611,6 @@ static int read_begin(struct cache_read *r)
     }
     if (!r->missing)
         return 0;
-    r->parked = true;
     r->next = m->readers;
     m->readers = r;
     return -EINPROGRESS;

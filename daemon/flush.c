@@ -64,6 +64,19 @@ static const char *one_path(poptContext context)
     return path;
 }
 
+/* The same for what the command line gave: NULL for a path that was refused, a limit to be checked.
+ */
+static int run_for(enum control_client_job job, const char *path, int timeout,
+                   struct control_progress *progress)
+{
+    if (!path)
+        return EXIT_USAGE;
+    if (timeout < 0)
+        return verb_fail(EXIT_USAGE, "--timeout=%d: expected a number of seconds, 0 or more",
+                         timeout);
+    return run(job, path, (unsigned)timeout, progress);
+}
+
 int verb_flush(int argc, const char **argv)
 {
     int drop = 0, timeout = 0;
@@ -79,11 +92,8 @@ int verb_flush(int argc, const char **argv)
     if (!context)
         return EXIT_USAGE;
     const char *path = one_path(context);
-    int status = EXIT_USAGE;
-    if (path && timeout < 0)
-        verb_fail(0, "--timeout=%d: expected a number of seconds, 0 or more", timeout);
-    else if (path)
-        status = run(JOB_FLUSH, path, (unsigned)timeout, &progress);
+    int status = run_for(JOB_FLUSH, path, timeout, &progress);
+
     if (status == EXIT_OK && drop) {
         status = run(JOB_DROP, path, 0, &progress);
         if (status == EXIT_OK)
@@ -106,11 +116,8 @@ int verb_revalidate(int argc, const char **argv)
     if (!context)
         return EXIT_USAGE;
     const char *path = one_path(context);
-    int status = EXIT_USAGE;
-    if (path && timeout < 0)
-        verb_fail(0, "--timeout=%d: expected a number of seconds, 0 or more", timeout);
-    else if (path)
-        status = run(JOB_REVALIDATE, path, (unsigned)timeout, &progress);
+    int status = run_for(JOB_REVALIDATE, path, timeout, &progress);
+
     poptFreeContext(context);
     return status;
 }

@@ -152,7 +152,6 @@ static struct front_config front_config(const struct process *p, const char *gen
                        : o->lookupcache == OPTION_LOOKUPCACHE_POSITIVE ? FRONT_LOOKUPCACHE_POSITIVE
                                                                        : FRONT_LOOKUPCACHE_NONE,
         .wcc = cache_config(p).wcc,
-        .root_dtsize = p->state.remote->dtsize,
     };
 }
 

@@ -61,7 +61,6 @@ struct front_config {
     bool local_flock, local_posix; /* always served locally; false also revalidates and flushes */
     enum front_lookupcache lookupcache;
     enum cache_wcc wcc;
-    uint32_t root_dtsize;
 };
 
 /* ---- the inode ---------------------------------------------------------------------------- */

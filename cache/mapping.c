@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "cache/internal.h"
+#include "cache/point.h"
 
 struct mapping *mapping_new(struct cache *c, uint32_t inode, void *host, uint64_t size)
 {
@@ -306,6 +307,10 @@ bool page_shrink(struct mapping *m, struct page *p)
     struct cache *c = m->c;
 
     p->generation = m->generation;
+    if (FAULT(clear_dirty) && !p->nfetch && byteset_empty(p->inflight)) {
+        mapping_remove(m, p);
+        return true;
+    }
     if (page_mapped(m, p) && !mapping_tracks(m)) {
         mapping_untracked(m);
         p->flags &= (uint16_t)~PG_MAPPED;

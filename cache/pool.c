@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "cache/internal.h"
+#include "cache/point.h"
 
 #define EVICT_TRIES 64
 #define CHUNK_PAGES 1024 /* unmapped at a time by the reclaimer: 4 MiB */
@@ -476,6 +477,7 @@ bool reclaim_run(struct cache *c)
         int err = mapping_unmap(m, first << PAGE_SHIFT, (uint64_t)CHUNK_PAGES << PAGE_SHIFT);
 
         COUNT(c, reclaim_unmaps, 1);
+        POINT("reclaim.unmapped");
         mapping_lock(m);
 
         uint64_t freed = err ? 0 : free_unmapped(m, first, first + CHUNK_PAGES);

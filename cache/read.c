@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "cache/internal.h"
+#include "cache/point.h"
 
 static uint64_t first_page(const struct cache_read *r)
 {
@@ -494,6 +495,7 @@ void cache_fetch_done(struct cache_fetch *rpc)
     struct cache *c = m->c;
     struct cache_read *done = NULL;
 
+    POINT_AT("fetch.answered", f->first);
     COUNT(c, fetch_bytes, rpc->done);
     if (fetch_again(f)) {
         c->remote->fetch(c->ctx, rpc);
@@ -531,6 +533,7 @@ void cache_fetch_done(struct cache_fetch *rpc)
     read_advance(m, f->first, f->first + f->pages, &done);
     mapping_unhold(m);
     mapping_unlock(m);
+    POINT_AT("fetch.merged", f->first);
     free(f);
     read_finish(done);
     cache_poke(c);
@@ -626,6 +629,7 @@ int cache_read(struct cache_read *r)
     int err = read_begin(r);
 
     mapping_unlock(m);
+    POINT_AT(err == 0 ? "read.given" : "read.parked", first_page(r));
     if (err == 0)
         build_iov(r);
     return err == -ENOMEM ? -EINPROGRESS : err;

@@ -22,8 +22,13 @@
  * and are kept by step 3.
  */
 #include "cache/internal.h"
+#include "cache/point.h"
 
+#ifdef NFSCACHED_LAB
+#define WALK_BATCH 1 /* whatever may come in between shall */
+#else
 #define WALK_BATCH 256 /* pages between two breaths */
+#endif
 
 /* ---- unmap, with the bookkeeping of twins ---- */
 
@@ -70,8 +75,11 @@ static int unmap(struct mapping *m, uint64_t off, uint64_t len, bool held)
     c->unmapping++;
     mapping_unlock(m);
     cache_poke(c);
+    POINT("unmap.begin");
 
     int err = c->kernel->unmap(c->ctx, m, off, len, writers);
+
+    POINT("unmap.done");
 
     mapping_lock(m);
     m->unmapping--;
@@ -161,6 +169,7 @@ static void invalidate(struct mapping *m, struct cache_reval_result *result)
         }
         if (++batch % WALK_BATCH == 0) {
             mapping_unlock(m);
+            POINT_AT("reval.page", i);
             mapping_lock(m);
         }
     }
@@ -277,19 +286,24 @@ int mapping_revalidate(struct mapping *m, const struct attr *cur, bool force,
     if (err || !r.changed)
         goto out;
     COUNT(c, changed, 1);
+    POINT("reval.asked");
 
     /* 1 unmap */
     err = mapping_unmap(m, 0, 0);
+    POINT("reval.unmapped");
     if (!err) {
         /* 2 write and wait */
         cache_sync_wait(m);
+        POINT("reval.waited");
 
         /* 3 invalidate */
         invalidate(m, &r);
+        POINT("reval.invalidated");
 
         /* 4 unmap again */
         err = mapping_unmap(m, 0, 0);
         COUNT(c, second, 1);
+        POINT("reval.unmapped-again");
     }
 
     /* 5 remember */
@@ -297,6 +311,7 @@ int mapping_revalidate(struct mapping *m, const struct attr *cur, bool force,
         give_up(m);
     else
         remember(m);
+    POINT("reval.done");
     COUNT(c, dropped, r.dropped);
     COUNT(c, kept, r.kept);
 out:

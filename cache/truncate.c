@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "cache/internal.h"
+#include "cache/point.h"
 
 void cache_truncate_begin(struct cache_truncate *t)
 {
@@ -36,6 +37,7 @@ void cache_truncate_begin(struct cache_truncate *t)
         m->truncates = t;
     }
     mapping_unlock(m);
+    POINT("truncate.begun");
     if (ready)
         t->ready(t);
 }
@@ -133,6 +135,7 @@ void cache_truncate_end(struct cache_truncate *t, bool done)
     }
     mapping_unhold(m);
     mapping_unlock(m);
+    POINT("truncate.ended");
     wb_pump(c);
     cache_poke(c);
 }

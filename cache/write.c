@@ -25,6 +25,7 @@
 #include <time.h>
 
 #include "cache/internal.h"
+#include "cache/point.h"
 
 static void mark(struct mapping *m, struct page *p, uint32_t lo, uint32_t hi, uint16_t cred)
 {
@@ -297,6 +298,7 @@ int cache_write(struct cache_write *w)
         wb_kick_mapping(m, false);
     mapping_unhold(m);
     mapping_unlock(m);
+    POINT("write.taken");
     read_finish(done);
     if (!all)
         cache_kick(c);

@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "cache/internal.h"
+#include "cache/point.h"
 
 #define BACKOFF_FIRST 1000000000ull
 #define BACKOFF_MOST  30000000000ull
@@ -382,6 +383,7 @@ void wb_pump(struct cache *c)
             enqueue(m);
         mapping_unhold(m); /* of the queue */
         mapping_unlock(m);
+        POINT("wb.sent");
         finish_syncs(done);
     }
 }
@@ -598,6 +600,7 @@ void cache_write_done(struct cache_write_rpc *r)
     uint32_t n = r->error ? 0 : r->done < r->count ? r->done : r->count;
     bool unwanted;
 
+    POINT_AT("wb.answered", r->offset >> PAGE_SHIFT);
     cache_enter(c);
     mapping_lock(m);
     m->writes_inflight--;
@@ -660,6 +663,7 @@ void cache_commit_done(struct cache_commit *reply)
     struct cache *c = m->c;
     struct cache_sync *done = NULL;
 
+    POINT("commit.answered");
     cache_enter(c);
     mapping_lock(m);
     m->commit_running = false;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/point.h"
 #include "tests/lib/sim.h"
 
 static void lock(struct fk_file *k)
@@ -100,6 +101,7 @@ static void send_write(struct fk_file *k, enum cache_write_kind kind, uint64_t o
                                     .done = write_done};
     r->write.nowait = true; /* at first without, as fuse/io.c does */
     unlock(k);
+    POINT_AT(kind == CACHE_WRITE_MAPPED ? "kernel.writepage" : "kernel.write", off >> PAGE_SHIFT);
 
     int rc = cache_write(&r->write);
 
@@ -138,6 +140,7 @@ static void send_read(struct fk_file *k, uint32_t first, uint32_t n)
                                   .done = read_done};
     r->read.nowait = true;
     unlock(k);
+    POINT_AT("kernel.read", first);
 
     int rc = cache_read(&r->read);
 
@@ -183,6 +186,7 @@ static void send_read(struct fk_file *k, uint32_t first, uint32_t n)
     changed(k);
     unlock(k);
     cache_read_release(&r->read);
+    POINT_AT("kernel.filled", first);
     lock(k);
     free(r);
 }
@@ -351,6 +355,7 @@ static int op_unmap(void *ctx, struct mapping *m, uint64_t off, uint64_t len, bo
     (void)ctx;
     if (!k)
         return 0;
+    POINT("kernel.unmap");
     lock(k);
     k->unmaps++;
     if (k->unmap_error) {
@@ -444,6 +449,7 @@ int fk_write(struct fk_file *k, uint64_t off, const void *data, uint32_t len)
         /* The gap: what was copied is visible, can be stored over, and is not sent. */
         unlock(k);
         sim_yield();
+        POINT_AT("kernel.copied", first);
         lock(k);
         for (uint32_t i = first; i <= last; i++)
             while (k->page[i].writeback)

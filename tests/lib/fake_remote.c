@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/point.h"
 #include "tests/lib/sim.h"
 
 /* ---- arrival ---- */
@@ -200,6 +201,15 @@ static void trace(const struct fr_server *s, const struct fr_call *c, const char
                 ((uint8_t *)c->write->iov[0].iov_base)[0],
                 ((uint8_t *)c->write->iov[0].iov_base)[1]);
 }
+
+#ifdef NFSCACHED_LAB
+static uint64_t page_of(const struct fr_call *c)
+{
+    return c->kind == FR_FETCH   ? c->fetch->offset >> PAGE_SHIFT
+           : c->kind == FR_WRITE ? c->write->offset >> PAGE_SHIFT
+                                 : LAB_NO_PAGE;
+}
+#endif
 
 static void apply(struct fr_server *s, struct fr_call *c)
 {
@@ -503,6 +513,49 @@ void *fr_worker(void *server)
     pthread_mutex_unlock(&s->lock);
     return NULL;
 }
+
+#ifdef NFSCACHED_LAB
+static struct fr_call *untaken(struct fr_server *s)
+{
+    struct fr_call *c = s->pending;
+
+    while (c && c->taken)
+        c = c->next;
+    return c;
+}
+
+void *fr_worker_in_order(void *server)
+{
+    static const char *const arrived[] = {"server.READ", "server.WRITE", "server.COMMIT",
+                                          "server.GETATTR"};
+    static const char *const applied[] = {"server.READ.done", "server.WRITE.done",
+                                          "server.COMMIT.done", "server.GETATTR.done"};
+    struct fr_server *s = server;
+    struct fr_call *c;
+
+    pthread_mutex_lock(&s->lock);
+    for (;;) {
+        while (!(c = untaken(s)) && !s->stopping)
+            pthread_cond_wait(&s->cond, &s->lock);
+        if (!c)
+            break;
+        c->taken = true;
+        pthread_mutex_unlock(&s->lock);
+        POINT_AT(arrived[c->kind], page_of(c));
+        pthread_mutex_lock(&s->lock);
+        apply(s, c);
+        pthread_mutex_unlock(&s->lock);
+        POINT_AT(applied[c->kind], page_of(c));
+        pthread_mutex_lock(&s->lock);
+        unlink_call(s, c);
+        pthread_mutex_unlock(&s->lock);
+        answer(c);
+        pthread_mutex_lock(&s->lock);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+#endif
 
 void fr_stop(struct fr_server *s)
 {

@@ -41,7 +41,7 @@ struct fr_call {
         struct cache_commit *commit;
         struct cache_getattr *getattr;
     };
-    bool applied;
+    bool applied, taken;
     uint64_t number; /* in order of arrival */
     struct fr_call *next;
 };
@@ -116,6 +116,9 @@ void fr_setattr_size(struct fr_file *f, uint64_t size, struct token *pre, struct
 /* A thread that serves at random: applies or delivers any call, until fr_stop(). Argument: the
  * server. */
 void *fr_worker(void *server);
+/* With the race lab only. Another, which takes the oldest call, and serves it: two of them may
+ * overtake each other. */
+void *fr_worker_in_order(void *server);
 void fr_stop(struct fr_server *s);
 
 #endif

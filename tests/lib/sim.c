@@ -58,7 +58,7 @@ int __wrap_pthread_join(pthread_t t, void **result);
 int __wrap_sched_yield(void);
 int __wrap_clock_gettime(clockid_t id, struct timespec *t);
 
-enum state { FREE, READY, ON_MUTEX, ON_COND, ON_TIMED, ON_JOIN, DONE };
+enum state { FREE, READY, ON_MUTEX, ON_COND, ON_TIMED, ON_JOIN, PAUSED, DONE };
 
 struct fiber {
     ucontext_t uc;
@@ -86,6 +86,9 @@ static struct {
     const void *main_bottom;
     size_t main_size;
     uint64_t clock, steps;
+    struct sim_policy policy;
+    unsigned last; /* who ran last */
+    bool yielded;
     void (*check)(void *), (*report)(void *);
     void *check_arg, *report_arg;
 } sim;
@@ -190,10 +193,24 @@ static void wait_in(enum state s, const void *on)
     leave_fiber(false);
 }
 
+static unsigned id_of(const struct fiber *f)
+{
+    return (unsigned)(f - sim.fiber) + 1;
+}
+
 static void preempt(void)
 {
-    if (sim.current && sim.preempt && sim_chance(sim.preempt))
+    if (!sim.current)
+        return;
+    if (sim.policy.preempt ? sim.policy.preempt(sim.policy.arg, id_of(sim.current))
+                           : sim.preempt && sim_chance(sim.preempt))
         leave_fiber(false);
+}
+
+void sim_edge(void)
+{
+    if (sim.active)
+        preempt();
 }
 
 static void wake(enum state s, const void *on, bool all)
@@ -208,11 +225,25 @@ static void wake(enum state s, const void *on, bool all)
             found[n++] = f;
     }
     if (n && !all) {
-        found[sim_below(n)]->state = READY;
+        found[sim.policy.pick ? 0 : sim_below(n)]->state = READY;
         return;
     }
     for (unsigned i = 0; i < n; i++)
         found[i]->state = READY;
+}
+
+static struct fiber *pick(struct fiber *const *ready, unsigned n)
+{
+    unsigned ids[FIBERS], i;
+
+    if (!sim.policy.pick)
+        return ready[sim_below(n)];
+    for (i = 0; i < n; i++)
+        ids[i] = id_of(ready[i]);
+    i = sim.policy.pick(sim.policy.arg, ids, n, sim.last, sim.yielded);
+    sim.last = ids[i];
+    sim.yielded = false;
+    return ready[i];
 }
 
 /* One stretch of one fiber. False: nobody can run without a timeout. */
@@ -231,7 +262,8 @@ static bool step(bool timeouts)
     }
     sim.steps++;
     sim.clock += 100;
-    if (timed && (timed->deadline <= sim.clock || (timeouts && (!n || sim_below(200) == 0)))) {
+    if (timed && (timed->deadline <= sim.clock ||
+                  (timeouts && (!n || (!sim.policy.pick && sim_below(200) == 0))))) {
         if (timed->deadline > sim.clock)
             sim.clock = timed->deadline;
         timed->state = READY;
@@ -242,7 +274,7 @@ static bool step(bool timeouts)
     }
     if (!n)
         return false;
-    enter_fiber(ready[sim_below(n)]);
+    enter_fiber(pick(ready, n));
     if (sim.check)
         sim.check(sim.check_arg);
     return true;
@@ -250,7 +282,8 @@ static bool step(bool timeouts)
 
 void sim_show(const char *what)
 {
-    static const char *const names[] = {"free", "ready", "mutex", "cond", "timed", "join", "done"};
+    static const char *const names[] = {"free",  "ready", "mutex",  "cond",
+                                        "timed", "join",  "paused", "done"};
 
     fprintf(stderr, "stuck: %s\n", what);
     for (unsigned i = 0; i < sim.top; i++)
@@ -280,6 +313,12 @@ bool sim_until(bool (*pred)(void *arg), void *arg)
     return true;
 }
 
+bool sim_step(void)
+{
+    assert(!sim.current);
+    return step(false);
+}
+
 void sim_settle(void)
 {
     assert(!sim.current);
@@ -307,6 +346,9 @@ void sim_begin(uint64_t seed, unsigned preempt_chance)
     sim.clock = 1000000000000ull;
     sim.steps = 0;
     sim.check = sim.report = NULL;
+    sim.policy = (struct sim_policy){0};
+    sim.last = 0;
+    sim.yielded = false;
     sim_random_seed(seed);
 }
 
@@ -316,6 +358,13 @@ void sim_end(void)
         assert(sim.fiber[i].state == DONE || sim.fiber[i].state == FREE);
         sim.fiber[i].state = FREE;
     }
+    sim.active = false;
+}
+
+void sim_abandon(void)
+{
+    for (unsigned i = 0; i < sim.top; i++)
+        sim.fiber[i].state = FREE;
     sim.active = false;
 }
 
@@ -338,9 +387,10 @@ void sim_on_stuck(void (*report)(void *arg), void *arg)
 
 void sim_yield(void)
 {
-    if (sim.active && sim.current)
+    if (sim.active && sim.current) {
+        sim.yielded = true;
         leave_fiber(false);
-    else if (sim.active)
+    } else if (sim.active)
         step(true);
     else
         __real_sched_yield();
@@ -350,6 +400,27 @@ void sim_name(const char *name)
 {
     if (sim.active && sim.current)
         sim.current->name = name;
+}
+
+void sim_set_policy(const struct sim_policy *p)
+{
+    sim.policy = *p;
+}
+
+unsigned sim_self(void)
+{
+    return sim.active && sim.current ? id_of(sim.current) : 0;
+}
+
+void sim_pause(void)
+{
+    wait_in(PAUSED, NULL);
+}
+
+void sim_resume(unsigned id)
+{
+    if (sim.fiber[id - 1].state == PAUSED)
+        sim.fiber[id - 1].state = READY;
 }
 
 uint64_t sim_steps(void)

@@ -22,6 +22,8 @@
 void sim_begin(uint64_t seed, unsigned preempt);
 /* All fibers must have ended. */
 void sim_end(void);
+/* Ends it although fibers have not: they are forgotten, with all that they hold. */
+void sim_abandon(void);
 bool sim_active(void);
 /* Called in the scheduler's context between two fibers; NULL: none. */
 void sim_on_step(void (*check)(void *arg), void *arg);
@@ -36,6 +38,24 @@ bool sim_until(bool (*pred)(void *arg), void *arg);
 void sim_settle(void);
 /* Moves the clock, and so ends timed waits. */
 void sim_advance(uint64_t ns);
+/* One stretch of one fiber, from the main context. False: all wait, timeouts aside. */
+bool sim_step(void);
+/* Who decides, in the place of the dice. `pick` is asked which of the `n` fibers that can run goes
+ * on, and returns an index into `ids`; `last` ran last, and gave way by sim_yield() if `yielded`.
+ * `preempt` is asked at each edge of a critical section whether the running fiber gives way. */
+struct sim_policy {
+    unsigned (*pick)(void *arg, const unsigned *ids, unsigned n, unsigned last, bool yielded);
+    bool (*preempt)(void *arg, unsigned id);
+    void *arg;
+};
+void sim_set_policy(const struct sim_policy *p);
+/* The edge of a critical section that no lock marks: an atomic, a named point. */
+void sim_edge(void);
+/* The running fiber's number, counted from 1 in order of creation; 0: none. */
+unsigned sim_self(void);
+/* The running fiber waits for sim_resume(). */
+void sim_pause(void);
+void sim_resume(unsigned id);
 /* A name for the fiber or thread that calls; shown when it is stuck. */
 void sim_name(const char *name);
 /* Prints who waits for what. */

@@ -49,7 +49,7 @@ struct note {
     unsigned step;   /* of the timeline */
     const char *who; /* lane */
     uint64_t epoch;  /* revalidations begun before it */
-    bool gone;       /* nobody has it any more */
+    bool gone;       /* nobody means to write it any more */
 };
 
 static struct run {
@@ -126,8 +126,9 @@ static bool on_its_way(struct lab *l, const struct note *n)
     return false;
 }
 
-/* Does anybody still have the byte: the kernel, the cache, a WRITE under way, the server? */
-static bool somewhere(struct lab *l, const struct note *n)
+/* Will the byte still come to the server: is it dirty in the kernel, not yet committed here, or
+ * there already? */
+static bool on_record(struct lab *l, const struct note *n)
 {
     uint32_t in = n->off & PAGE_MASK;
     const struct fk_page *k = &l->k->page[n->off >> PAGE_SHIFT];
@@ -135,29 +136,35 @@ static bool somewhere(struct lab *l, const struct note *n)
 
     if (k->writeback || k->locked || k->calls || l->file->data[n->off] == n->value)
         return true;
-    if (k->state == FK_UPTODATE && k->data[in] == n->value)
+    if (k->state == FK_UPTODATE && k->dirty && k->data[in] == n->value)
         return true;
-    if (p && p->frame && byteset_contains(l->c, p->valid, in, in + 1) &&
-        frame_at(l->c, p->frame)[in] == n->value)
-        return true;
+    if (p && p->frame && frame_at(l->c, p->frame)[in] == n->value) {
+        byteset sets[] = {p->dirty, p->inflight, p->unstable, p->committing};
+
+        for (unsigned i = 0; i < sizeof sets / sizeof sets[0]; i++)
+            if (byteset_contains(l->c, sets[i], in, in + 1))
+                return true;
+    }
     return on_its_way(l, n);
 }
 
 static void add_event(struct lab *l, enum lab_column column, bool loss, char *text);
 
-/* The moment at which the last copy of an acknowledged byte goes. */
+/* The moment at which an acknowledged byte is lost. */
 static void watch(struct lab *l)
 {
     for (unsigned i = 0; i < run.nnotes; i++) {
         struct note *n = &run.note[i];
         char *text;
 
-        if (n->foreign || n->gone || somewhere(l, n))
+        if (n->foreign || n->gone || on_record(l, n))
             continue;
         n->gone = true;
-        if (asprintf(&text, "HERE the last copy of page %llu byte %llu = %u goes",
+        if (asprintf(&text,
+                     "HERE page %llu byte %llu = %u is lost: nobody means to write it any "
+                     "more, and the server has %u",
                      (unsigned long long)(n->off >> PAGE_SHIFT),
-                     (unsigned long long)(n->off & PAGE_MASK), n->value) < 0)
+                     (unsigned long long)(n->off & PAGE_MASK), n->value, l->file->data[n->off]) < 0)
             abort();
         add_event(l, CACHE, true, text);
     }

@@ -81,6 +81,7 @@ struct lab_protocol {
     const char *what;                    /* one line */
     uint64_t faults;                     /* FAULT_BIT()s */
     enum lab_outcome on_cache, on_mount; /* expected */
+    bool not_on_cache, not_on_mount;     /* it says nothing there */
     const char *schedule;                /* NULL: the entry's */
     const char *weakness; /* NULL, or what is wrong with it although it survives this */
 };
@@ -161,8 +162,18 @@ void lab_check_bytes(struct lab *l);
  * why. */
 int lab_run_on_cache(const struct lab_entry *e, const struct lab_protocol *p, const char *schedule,
                      struct lab_result *result);
+struct lab_mount_options {
+    const char *server; /* HOST:/EXPORT; NULL: the embedded one */
+    unsigned seed;
+};
+
+/* The same on a real mount. */
+int lab_run_on_mount(const struct lab_entry *e, const struct lab_protocol *p,
+                     const struct lab_mount_options *o, struct lab_result *result);
 void lab_result_free(struct lab_result *r);
 const char *lab_outcome_name(enum lab_outcome o);
+/* "LOST 1", "STALE 2", "DEADLOCK", "SURVIVED". */
+void lab_outcome_text(const struct lab_result *r, char *out, size_t room);
 const char *lab_column_name(enum lab_column c);
 /* In the timeline of the run that is under way, or NULL. */
 extern struct lab *lab_now;

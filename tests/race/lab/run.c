@@ -81,6 +81,16 @@ const char *lab_outcome_name(enum lab_outcome o)
     return names[o];
 }
 
+void lab_outcome_text(const struct lab_result *r, char *out, size_t room)
+{
+    unsigned n = r->outcome == LOST ? r->lost : r->outcome == STALE ? r->stale : 0;
+
+    if (n)
+        snprintf(out, room, "%s %u", lab_outcome_name(r->outcome), n);
+    else
+        snprintf(out, room, "%s", lab_outcome_name(r->outcome));
+}
+
 const char *lab_column_name(enum lab_column c)
 {
     static const char *const names[] = {"application", "kernel", "cache",  "revalidator",
@@ -774,4 +784,12 @@ void lab_result_free(struct lab_result *r)
         free(r->events[i].text);
     free(r->events);
     free(r->verdict);
+}
+
+__attribute__((weak)) int lab_run_on_mount(const struct lab_entry *e, const struct lab_protocol *p,
+                                           const struct lab_mount_options *o,
+                                           struct lab_result *result)
+{
+    *result = (struct lab_result){.outcome = FAILED, .verdict = strdup("no mount in this build")};
+    return -ENOSYS;
 }

@@ -31,6 +31,7 @@ static const struct verb {
     {"exports", verb_exports, "list what a server exports"},
     {"serve", verb_serve, "serve a directory by NFSv3, for tests and demonstrations"},
     {"fault", verb_fault, "make a server of ours misbehave on purpose"},
+    {"bench", verb_bench, "measure a mounted directory, and compare"},
     {"help", verb_help, "show this list, or the manual of one command"},
     {0},
 };

@@ -26,6 +26,7 @@ int verb_exports(int argc, const char **argv);
 int verb_help(int argc, const char **argv);
 int verb_serve(int argc, const char **argv);
 int verb_fault(int argc, const char **argv);
+int verb_bench(int argc, const char **argv); /* its statuses are those of daemon/bench/bench.h */
 
 /* "nfscached VERB: MESSAGE" on stderr; returns `status`, so that a verb can return it. */
 int verb_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));

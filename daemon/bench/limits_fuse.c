@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What FUSE alone costs: an in-memory file system (memfs.c) in a process of its own, mounted in a
+ * scratch directory. It is mounted by the first cell that needs it, and unmounted when the last
+ * cell ends.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/bench/limits.h"
+
+#define MIB ((size_t)1 << 20)
+
+static struct {
+    char dir[256];
+    pid_t child;
+    dev_t outside;
+    unsigned users; /* cells */
+    const char *why_not;
+} memfs;
+
+static bool is_mounted(void)
+{
+    struct stat st;
+    return stat(memfs.dir, &st) == 0 && st.st_dev != memfs.outside;
+}
+
+/* As the daemon does for its own mount. */
+static void set_readahead(void)
+{
+    char path[300];
+    struct stat st;
+
+    if (stat(memfs.dir, &st) < 0)
+        return;
+    snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev),
+             minor(st.st_dev));
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (write(fd, "1024", 4) < 0)
+        errno = 0; /* not permitted: then it is as slow for both */
+    close(fd);
+}
+
+static bool memfs_start(void)
+{
+    struct stat st;
+
+    if (memfs.child > 0 || memfs.why_not)
+        return memfs.child > 0;
+    const char *tmp = getenv("TMPDIR");
+    snprintf(memfs.dir, sizeof memfs.dir, "%.200s/nfscached-bench.XXXXXX", tmp ? tmp : "/tmp");
+    memfs.why_not = "in-memory FUSE: no scratch directory ($TMPDIR)";
+    if (!mkdtemp(memfs.dir))
+        return false;
+    if (stat(memfs.dir, &st) < 0)
+        return false;
+    memfs.outside = st.st_dev;
+    memfs.why_not = "in-memory FUSE: cannot mount (is there /dev/fuse, and fusermount3?)";
+    fflush(NULL);
+    memfs.child = fork();
+    if (memfs.child == 0) {
+        /* libfuse sets its handlers only where there is none. */
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        _exit(memfs_serve(memfs.dir));
+    }
+    for (int i = 0; memfs.child > 0 && i < 500; i++) {
+        if (is_mounted()) {
+            memfs.why_not = NULL;
+            set_readahead();
+            return true;
+        }
+        if (waitpid(memfs.child, NULL, WNOHANG) != 0)
+            memfs.child = 0;
+        usleep(10000);
+    }
+    if (memfs.child > 0) {
+        kill(memfs.child, SIGKILL);
+        waitpid(memfs.child, NULL, 0);
+    }
+    memfs.child = 0;
+    rmdir(memfs.dir);
+    return false;
+}
+
+static void memfs_stop(void *arg)
+{
+    if (--memfs.users > 0 || memfs.child <= 0)
+        return;
+    kill(memfs.child, SIGTERM);
+    waitpid(memfs.child, NULL, 0);
+    if (is_mounted())
+        umount2(memfs.dir, MNT_DETACH);
+    rmdir(memfs.dir);
+    memfs.child = 0;
+}
+
+/* ---- the cells ---------------------------------------------------------------------------------
+ */
+
+static void path_of(const char *name, char path[300])
+{
+    snprintf(path, 300, "%s/%s", memfs.dir, name);
+}
+
+static bool fill(const char *path, size_t size)
+{
+    struct stat st;
+    char *buffer = calloc(1, MIB);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    bool good = buffer && fd >= 0 && fstat(fd, &st) == 0;
+
+    for (size_t at = good ? (size_t)st.st_size : 0; good && at < size; at += MIB)
+        good = pwrite(fd, buffer, MIB, (off_t)at) == (ssize_t)MIB;
+    if (fd >= 0)
+        close(fd);
+    free(buffer);
+    return good;
+}
+
+static int run_request(struct cell *c)
+{
+    const struct limits_options *o = cell_arg(c);
+    struct histogram *h = calloc(1, sizeof *h);
+    struct statvfs st;
+
+    if (!memfs_start() || !h) {
+        free(h);
+        return cell_skip(c, "%s", memfs.why_not ? memfs.why_not : "no memory");
+    }
+    for (unsigned i = 0; i < o->calls; i++) {
+        uint64_t start = bench_now();
+        if (statvfs(memfs.dir, &st) < 0)
+            break;
+        histogram_add(h, bench_now() - start);
+    }
+    cell_histogram(c, "request", h);
+    free(h);
+    return 0;
+}
+
+static int run_open(struct cell *c)
+{
+    const struct limits_options *o = cell_arg(c);
+    struct histogram *h = calloc(1, sizeof *h);
+    char path[300];
+
+    if (!memfs_start() || !h) {
+        free(h);
+        return cell_skip(c, "%s", memfs.why_not ? memfs.why_not : "no memory");
+    }
+    path_of("open", path);
+    fill(path, MIB);
+    for (unsigned i = 0; i < o->calls; i++) {
+        uint64_t start = bench_now();
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || close(fd) < 0)
+            break;
+        histogram_add(h, bench_now() - start);
+    }
+    cell_histogram(c, "open", h);
+    free(h);
+    return 0;
+}
+
+static int read_rate(struct cell *c, bool drop)
+{
+    const struct limits_options *o = cell_arg(c);
+    char path[300], *buffer = malloc(128 << 10);
+    size_t total = 0;
+    ssize_t n;
+
+    if (!memfs_start() || !buffer) {
+        free(buffer);
+        return cell_skip(c, "%s", memfs.why_not ? memfs.why_not : "no memory");
+    }
+    path_of("read", path);
+    if (!fill(path, o->mib * MIB)) {
+        free(buffer);
+        return cell_fail(c, "%s: %s", path, strerror(errno));
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (drop)
+        posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    else
+        while (read(fd, buffer, 128 << 10) > 0)
+            ;
+    lseek(fd, 0, SEEK_SET);
+    uint64_t start = bench_now();
+    while ((n = read(fd, buffer, 128 << 10)) > 0)
+        total += (size_t)n;
+    double us = bench_us_since(start);
+    close(fd);
+    free(buffer);
+    if (total != o->mib * MIB)
+        return cell_fail(c, "%s: short", path);
+    cell_sample(c, "mb_s", "MB/s", BETTER_MORE, (double)total / us);
+    return 0;
+}
+
+static int run_read_cached(struct cell *c)
+{
+    return read_rate(c, false);
+}
+
+static int run_read_dropped(struct cell *c)
+{
+    return read_rate(c, true);
+}
+
+/* Over bytes that are there: no file grows. */
+static int write_rate(struct cell *c, size_t block)
+{
+    const struct limits_options *o = cell_arg(c);
+    size_t total = (block < MIB ? (o->mib + 3) / 4 : o->mib) * MIB;
+    char path[300], *buffer = calloc(1, block);
+
+    if (!memfs_start() || !buffer) {
+        free(buffer);
+        return cell_skip(c, "%s", memfs.why_not ? memfs.why_not : "no memory");
+    }
+    path_of("write", path);
+    if (!fill(path, total)) {
+        free(buffer);
+        return cell_fail(c, "%s: %s", path, strerror(errno));
+    }
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    uint64_t start = bench_now();
+    for (size_t at = 0; at < total; at += block)
+        if (pwrite(fd, buffer, block, (off_t)at) != (ssize_t)block)
+            break;
+    double us = bench_us_since(start);
+    close(fd);
+    free(buffer);
+    cell_sample(c, "mb_s", "MB/s", BETTER_MORE, (double)total / us);
+    return 0;
+}
+
+static int run_write4k(struct cell *c)
+{
+    return write_rate(c, 4096);
+}
+
+static int run_write(struct cell *c)
+{
+    return write_rate(c, MIB);
+}
+
+void limits_add_fuse(struct matrix *m, const struct limits_options *o)
+{
+    static const struct {
+        const char *work;
+        cell_fn run;
+    } cells[] = {{"request", run_request},         {"open", run_open},
+                 {"read_cached", run_read_cached}, {"read_dropped", run_read_dropped},
+                 {"write4k", run_write4k},         {"write", run_write}};
+
+    for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++) {
+        struct cell *c = matrix_add(m, "limits", "fuse", cells[i].run, (void *)o);
+        cell_param(c, "work", "%s", cells[i].work);
+        cell_at_end(c, memfs_stop);
+        memfs.users++;
+    }
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A plot becomes a gnuplot script, the script an SVG, the SVG a part of the page. The colours are
+ * those of Okabe and Ito ("Color universal design", 2008), which people with any kind of colour
+ * vision can tell apart; series differ in their marks, too.
+ */
+#include "daemon/bench/plot.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/bench/bench.h"
+#include "daemon/bench/figures.h"
+#include "daemon/bench/html.h"
+
+static const char *const colours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
+                                      "#e69f00", "#56b4e9", "#7a5195", "#444444"};
+static const int marks[] = {7, 5, 9, 13, 11, 15, 6, 4};
+enum { NCOLOURS = sizeof colours / sizeof colours[0] };
+
+/* ---- filling in ------------------------------------------------------------------------------ */
+
+static void *must(void *p)
+{
+    if (!p) {
+        bench_fail(0, "out of memory");
+        exit(BENCH_FAILED);
+    }
+    return p;
+}
+
+struct plot_series *plot_series(struct plot *p, const char *name)
+{
+    for (size_t i = 0; i < p->nseries; i++)
+        if (strncmp(p->series[i].name, name, sizeof p->series[i].name - 1) == 0)
+            return &p->series[i];
+    p->series = must(realloc(p->series, (p->nseries + 1) * sizeof *p->series));
+    struct plot_series *s = &p->series[p->nseries++];
+    memset(s, 0, sizeof *s);
+    snprintf(s->name, sizeof s->name, "%s", name);
+    return s;
+}
+
+void plot_add(struct plot_series *s, double x, double y, double low, double high)
+{
+    if (s->n == s->room) {
+        s->room = s->room ? 2 * s->room : 16;
+        s->points = must(realloc(s->points, s->room * sizeof *s->points));
+    }
+    s->points[s->n++] = (struct plot_point){x, y, low, high};
+}
+
+size_t plot_group(struct plot *p, const char *name)
+{
+    for (size_t i = 0; i < p->ngroups; i++)
+        if (strncmp(p->groups[i], name, sizeof p->groups[i] - 1) == 0)
+            return i;
+    p->groups = must(realloc(p->groups, (p->ngroups + 1) * sizeof *p->groups));
+    snprintf(p->groups[p->ngroups], sizeof p->groups[0], "%s", name);
+    return p->ngroups++;
+}
+
+static void plot_clear(struct plot *p)
+{
+    for (size_t i = 0; i < p->nseries; i++)
+        free(p->series[i].points);
+    free(p->series);
+    free(p->groups);
+    p->series = NULL;
+    p->groups = NULL;
+    p->nseries = p->ngroups = 0;
+}
+
+/* ---- the script ------------------------------------------------------------------------------ */
+
+/* In double quotes; gnuplot knows the escapes of C there. */
+static void quote(FILE *s, const char *text)
+{
+    fputc('"', s);
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            fputc('\\', s);
+        if ((unsigned char)*text >= ' ')
+            fputc(*text, s);
+    }
+    fputc('"', s);
+}
+
+static void write_data(FILE *s, const struct plot *p)
+{
+    for (size_t i = 0; i < p->nseries; i++) {
+        fprintf(s, "$d%zu << END\n", i);
+        for (size_t k = 0; k < p->series[i].n; k++) {
+            struct plot_point d = p->series[i].points[k];
+            /* A place for 0 on a logarithmic axis. */
+            if (p->zero_is_left && d.x <= 0)
+                d.x = 0.25;
+            if (p->log_y && d.y <= 0)
+                continue;
+            if (p->log_y && d.low <= 0)
+                d.low = d.y;
+            fprintf(s, "%.9g %.9g %.9g %.9g\n", d.x, d.y, d.low, d.high);
+        }
+        fputs("END\n", s);
+    }
+}
+
+static void write_axes(FILE *s, const struct plot *p, unsigned number)
+{
+    bool bars = p->kind == PLOT_BARS;
+
+    fprintf(s,
+            "set terminal svg size %d,%d dynamic noenhanced name 'f%u' "
+            "font 'system-ui,Segoe UI,Liberation Sans,sans-serif,13'\n",
+            p->full ? 1100 : 640, bars ? 420 : 380, number);
+    fputs("set encoding utf8\nset border 3 lc rgb '#9aa3af'\nset tics nomirror textcolor rgb "
+          "'#3a4350'\n"
+          "set grid ytics lc rgb '#e3e7ed' lw 1\n"
+          "set key above left horizontal samplen 1.5 spacing 1.1 textcolor rgb '#1c2430'\n",
+          s);
+    if (p->xlabel) {
+        fputs("set xlabel ", s);
+        quote(s, p->xlabel);
+        fputs(" textcolor rgb '#3a4350'\n", s);
+    }
+    if (p->ylabel) {
+        fputs("set ylabel ", s);
+        quote(s, p->ylabel);
+        fputs(" textcolor rgb '#3a4350'\n", s);
+    }
+    if (p->log_x)
+        fputs("set logscale x\nset grid xtics lc rgb '#eef1f5' lw 1\n", s);
+    if (p->log_y)
+        fputs("set logscale y\nset format y '%.6g'\n", s);
+    else
+        fputs("set yrange [0:*]\n", s);
+    if (p->zero_is_left)
+        fputs("set xtics ('0' 0.25, '1' 1, '4' 4, '16' 16, '64' 64, '256' 256, '1 Ki' 1024, '4 Ki' "
+              "4096, '16 Ki' 16384, '64 Ki' 65536, '256 Ki' 262144, '1 Mi' 1048576)\n",
+              s);
+    if (bars) {
+        fprintf(
+            s,
+            "set xrange [-0.6:%g]\nset boxwidth 0.9 relative\nset style fill solid 0.9 noborder\n"
+            "set xtics (",
+            (double)p->ngroups - 0.4);
+        for (size_t i = 0; i < p->ngroups; i++) {
+            fputs(i ? ", " : "", s);
+            quote(s, p->groups[i]);
+            fprintf(s, " %zu", i);
+        }
+        fprintf(s, ")%s\n", p->ngroups > 4 ? " rotate by -28" : "");
+    }
+}
+
+/* Bars: a group is one wide, its series stand side by side, a limit is a mark over all of it. */
+static void write_bars(FILE *s, const struct plot *p)
+{
+    size_t data = 0, k = 0;
+    const char *sep = "plot ";
+
+    for (size_t i = 0; i < p->nseries; i++)
+        data += !p->series[i].is_limit;
+    double width = 0.8 / (double)(data ? data : 1);
+    for (size_t i = 0; i < p->nseries; i++) {
+        const struct plot_series *t = &p->series[i];
+        if (t->is_limit)
+            continue;
+        double shift = ((double)k - (double)(data - 1) / 2) * width;
+        fprintf(s, "%s$d%zu using ($1+%g):2:(%g) with boxes lc rgb '%s' title ", sep, i, shift,
+                width * 0.94, colours[k % NCOLOURS]);
+        quote(s, t->name);
+        fprintf(s,
+                ", $d%zu using ($1+%g):2:3:4 with yerrorbars lc rgb '#2b3440' lw 1.2 pt 0 notitle",
+                i, shift);
+        sep = ", ";
+        k++;
+    }
+    for (size_t i = 0; i < p->nseries; i++) {
+        if (!p->series[i].is_limit)
+            continue;
+        fprintf(s,
+                "%s$d%zu using ($1-0.42):2:(0.84):(0) with vectors nohead lc rgb '#b3261e' lw 2.5 "
+                "dt 2 title ",
+                sep, i);
+        quote(s, p->series[i].name);
+        sep = ", ";
+    }
+    fputc('\n', s);
+}
+
+static void write_lines(FILE *s, const struct plot *p)
+{
+    for (size_t i = 0; i < p->nseries; i++) {
+        const char *colour = colours[i % NCOLOURS];
+        fputs(i ? ", " : "plot ", s);
+        if (p->kind == PLOT_STEPS) {
+            fprintf(s, "$d%zu using 1:2 with lines lw 1.8 lc rgb '%s' title ", i, colour);
+            quote(s, p->series[i].name);
+            continue;
+        }
+        fprintf(s, "$d%zu using 1:2 with linespoints lw 2 pt %d ps 0.6 lc rgb '%s' title ", i,
+                marks[i % NCOLOURS], colour);
+        quote(s, p->series[i].name);
+        fprintf(s, ", $d%zu using 1:2:3:4 with yerrorbars lw 1 pt 0 lc rgb '%s' notitle", i,
+                colour);
+    }
+    fputc('\n', s);
+}
+
+/* ---- gnuplot --------------------------------------------------------------------------------- */
+
+int figures_check(void)
+{
+    int rc = system("exec gnuplot --version >/dev/null 2>&1");
+
+    if (rc == 0)
+        return 0;
+    bench_fail(0, "--report: the plots need gnuplot, which is not here: install the package "
+                  "gnuplot-nox (the results can be had with --json, and the page later by "
+                  "`nfscached bench report`)");
+    return -ENOENT;
+}
+
+/* Copies an SVG: from its tag on, and with ids that no other figure of the page has. */
+static void copy_svg(FILE *html, char *svg, unsigned number)
+{
+    static const char *const ids[] = {"id='gp", "id=\"gp", "\"#gp", "'#gp", "id=\"gnuplot_canvas"};
+    char *at = strstr(svg, "<svg");
+
+    while (at && *at) {
+        size_t i = 0, n = sizeof ids / sizeof ids[0];
+        while (i < n && strncmp(at, ids[i], strlen(ids[i])) != 0)
+            i++;
+        if (i == n) {
+            fputc(*at++, html);
+            continue;
+        }
+        size_t keep = strlen(ids[i]) - (i == 4 ? strlen("gnuplot_canvas") : 2);
+        fprintf(html, "%.*sf%u%s", (int)keep, at, number, i == 4 ? "canvas" : "gp");
+        at += strlen(ids[i]);
+    }
+}
+
+static int draw(FILE *html, const char *script, size_t size, unsigned number)
+{
+    char path[] = "/tmp/nfscached-plot.XXXXXX", command[80];
+    int fd = mkstemp(path), rc = 0;
+    char *svg = NULL;
+    size_t svg_size = 0;
+    FILE *copy = open_memstream(&svg, &svg_size);
+
+    if (fd < 0 || !copy || write(fd, script, size) != (ssize_t)size) {
+        rc = -errno;
+    } else {
+        snprintf(command, sizeof command, "exec gnuplot %s", path);
+        FILE *pipe = popen(command, "re");
+        int c;
+        while (pipe && (c = getc(pipe)) != EOF)
+            putc(c, copy);
+        int status = pipe ? pclose(pipe) : -1;
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+            rc = -EIO;
+    }
+    if (copy)
+        fclose(copy);
+    if (rc == 0 && (!svg || !strstr(svg, "</svg>")))
+        rc = -EIO;
+    if (rc == 0)
+        copy_svg(html, svg, number);
+    else
+        bench_fail(0, "--report: gnuplot failed on a figure: %s", strerror(-rc));
+    if (fd >= 0) {
+        close(fd);
+        unlink(path);
+    }
+    free(svg);
+    return rc;
+}
+
+int plot_write(FILE *html, struct plot *p)
+{
+    static unsigned number;
+    char *script = NULL;
+    size_t size = 0, points = 0;
+    int rc = 0;
+
+    for (size_t i = 0; i < p->nseries; i++)
+        points += p->series[i].n;
+    FILE *s = points ? open_memstream(&script, &size) : NULL;
+    if (s) {
+        number++;
+        write_axes(s, p, number);
+        write_data(s, p);
+        if (p->kind == PLOT_BARS)
+            write_bars(s, p);
+        else
+            write_lines(s, p);
+        fclose(s);
+        fprintf(html, "<figure%s>\n<h3 style=\"margin:.2rem .5rem;color:#1c2430\">",
+                p->full ? " class=\"full\"" : "");
+        html_text(html, p->title);
+        fputs("</h3>\n", html);
+        rc = draw(html, script, size, number);
+        fputs("<figcaption>", html);
+        html_text(html, p->caption ? p->caption : "");
+        fputs("</figcaption>\n</figure>\n", html);
+        free(script);
+    }
+    plot_clear(p);
+    return rc;
+}

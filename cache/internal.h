@@ -30,6 +30,7 @@
 
 #include "cache/cache.h"
 #include "cache/page.h"
+#include "cache/point.h"
 
 #define MAPPING_MAGIC 0x6d617070u
 
@@ -209,7 +210,9 @@ struct cache {
     } n;
 };
 
+#ifndef COUNT
 #define COUNT(c, what, by) atomic_fetch_add_explicit(&(c)->n.what, (by), memory_order_relaxed)
+#endif
 
 static inline struct page *page_at(struct cache *c, uint32_t record)
 {

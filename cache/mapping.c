@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "cache/internal.h"
-#include "cache/point.h"
 
 struct mapping *mapping_new(struct cache *c, uint32_t inode, void *host, uint64_t size)
 {

@@ -26,7 +26,6 @@
 #include <string.h>
 
 #include "cache/internal.h"
-#include "cache/point.h"
 
 #define EVICT_TRIES 64
 #define CHUNK_PAGES 1024 /* unmapped at a time by the reclaimer: 4 MiB */

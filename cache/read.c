@@ -27,7 +27,6 @@
 #include <string.h>
 
 #include "cache/internal.h"
-#include "cache/point.h"
 
 static uint64_t first_page(const struct cache_read *r)
 {

@@ -22,7 +22,6 @@
  * and are kept by step 3.
  */
 #include "cache/internal.h"
-#include "cache/point.h"
 
 #ifdef NFSCACHED_LAB
 #define WALK_BATCH 1 /* whatever may come in between shall */

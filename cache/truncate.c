@@ -21,7 +21,6 @@
 #include <string.h>
 
 #include "cache/internal.h"
-#include "cache/point.h"
 
 void cache_truncate_begin(struct cache_truncate *t)
 {

@@ -25,7 +25,6 @@
 #include <time.h>
 
 #include "cache/internal.h"
-#include "cache/point.h"
 
 static void mark(struct mapping *m, struct page *p, uint32_t lo, uint32_t hi, uint16_t cred)
 {

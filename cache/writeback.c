@@ -30,7 +30,6 @@
 #include <string.h>
 
 #include "cache/internal.h"
-#include "cache/point.h"
 
 #define BACKOFF_FIRST 1000000000ull
 #define BACKOFF_MOST  30000000000ull

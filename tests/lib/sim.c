@@ -72,6 +72,7 @@ struct fiber {
     void *(*fn)(void *);
     void *arg;
     void *asan;
+    uint64_t hash; /* of its past */
 };
 
 static struct {
@@ -193,6 +194,13 @@ static void wait_in(enum state s, const void *on)
     leave_fiber(false);
 }
 
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    a = (a * 0x9e3779b97f4a7c15ull ^ b) * 0xd6e8feb86659fd93ull;
+    a = (a ^ a >> 29) * 0xbf58476d1ce4e5b9ull;
+    return a ^ a >> 32;
+}
+
 static unsigned id_of(const struct fiber *f)
 {
     return (unsigned)(f - sim.fiber) + 1;
@@ -202,9 +210,61 @@ static void preempt(void)
 {
     if (!sim.current)
         return;
+    sim.current->hash = mix(sim.current->hash, 1); /* how far it has come */
     if (sim.policy.preempt ? sim.policy.preempt(sim.policy.arg, id_of(sim.current))
                            : sim.preempt && sim_chance(sim.preempt))
         leave_fiber(false);
+}
+
+/* ---- the hash of what happened ---- */
+
+#define OBJECTS 4096
+
+static struct object {
+    const void *at;
+    uint32_t run; /* of which it is */
+    uint64_t hash;
+} objects[OBJECTS];
+static uint32_t run_number;
+
+static uint64_t *object_hash(const void *at)
+{
+    size_t i = (size_t)(mix((uintptr_t)at, 1) % OBJECTS);
+
+    while (objects[i].run == run_number && objects[i].at != at)
+        i = (i + 1) % OBJECTS;
+    if (objects[i].run != run_number)
+        objects[i] = (struct object){at, run_number, 0};
+    return &objects[i].hash;
+}
+
+/* The running fiber and the object have seen each other. */
+static void touch(const void *at)
+{
+    if (!sim.current || !sim.policy.pick)
+        return;
+
+    uint64_t *h = object_hash(at);
+
+    sim.current->hash = *h = mix(sim.current->hash, *h);
+}
+
+uint64_t sim_hash(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < sim.top; i++)
+        if (sim.fiber[i].state != FREE)
+            sum += mix(sim.fiber[i].hash, i);
+    return sum;
+}
+
+void sim_atomic(const void *object)
+{
+    if (!sim.active)
+        return;
+    preempt();
+    touch(object);
 }
 
 void sim_edge(void)
@@ -340,6 +400,7 @@ static bool fiber_done(void *arg)
 
 void sim_begin(uint64_t seed, unsigned preempt_chance)
 {
+    run_number++;
     sim.active = true; /* what a test that failed left behind is forgotten */
     sim.preempt = preempt_chance;
     sim.top = 0;
@@ -457,6 +518,7 @@ int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(voi
     f->fn = fn;
     f->arg = arg;
     f->name = "?";
+    f->hash = mix(sim.current ? sim.current->hash : 0, i + 1);
     f->state = READY;
     f->started = false;
     makecontext(&f->uc, fiber_main, 0);
@@ -492,6 +554,7 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *m)
         else if (!step(true))
             stuck("the main context waits for a mutex");
     }
+    touch(m);
     return 0;
 }
 
@@ -501,13 +564,17 @@ int __wrap_pthread_mutex_unlock(pthread_mutex_t *m)
 
     if (sim.active) {
         wake(ON_MUTEX, m, true);
-        preempt();
+        touch(m);
+        if (!sim.policy.preempt)
+            preempt();
     }
     return rc;
 }
 
 static int wait_cond(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *until)
 {
+    touch(m);
+    touch(c);
     __real_pthread_mutex_unlock(m);
     wake(ON_MUTEX, m, true);
     if (!sim.current) {
@@ -524,6 +591,7 @@ static int wait_cond(pthread_cond_t *c, pthread_mutex_t *m, const struct timespe
         else if (!step(true))
             stuck("the main context waits for a mutex after a condition");
     }
+    touch(m);
     return 0; /* too early or too late: callers look at what they wait for */
 }
 
@@ -541,6 +609,7 @@ int __wrap_pthread_cond_signal(pthread_cond_t *c)
 {
     if (!sim.active)
         return __real_pthread_cond_signal(c);
+    touch(c);
     wake(ON_COND, c, false);
     return 0;
 }
@@ -549,6 +618,7 @@ int __wrap_pthread_cond_broadcast(pthread_cond_t *c)
 {
     if (!sim.active)
         return __real_pthread_cond_broadcast(c);
+    touch(c);
     wake(ON_COND, c, true);
     return 0;
 }

@@ -42,7 +42,8 @@ void sim_advance(uint64_t ns);
 bool sim_step(void);
 /* Who decides, in the place of the dice. `pick` is asked which of the `n` fibers that can run goes
  * on, and returns an index into `ids`; `last` ran last, and gave way by sim_yield() if `yielded`.
- * `preempt` is asked at each edge of a critical section whether the running fiber gives way. */
+ * `preempt` is asked before each lock, atomic and named point whether the running fiber gives way;
+ * what comes after a lock was given back is the same as what comes before the next. */
 struct sim_policy {
     unsigned (*pick)(void *arg, const unsigned *ids, unsigned n, unsigned last, bool yielded);
     bool (*preempt)(void *arg, unsigned id);
@@ -51,6 +52,12 @@ struct sim_policy {
 void sim_set_policy(const struct sim_policy *p);
 /* The edge of a critical section that no lock marks: an atomic, a named point. */
 void sim_edge(void);
+/* An atomic operation on `object` comes: an edge, and an access that the hash knows of. */
+void sim_atomic(const void *object);
+/* What has happened, up to the order of what does not depend on each other: two prefixes of runs
+ * with the same hash have done the same to every lock, condition and atomic in the same order
+ * (a happens-before hash, as of CHESS), and so are in the same state. */
+uint64_t sim_hash(void);
 /* The running fiber's number, counted from 1 in order of creation; 0: none. */
 unsigned sim_self(void);
 /* The running fiber waits for sim_resume(). */

@@ -17,6 +17,7 @@ static const struct verb {
     {"list", race_list, "the catalogue of races"},
     {"show", race_show, "one of them: history, mechanism, schedule, drawn as lanes"},
     {"run", race_run, "run one, or all, and compare with what is expected"},
+    {"search", race_search, "look for the interleaving that fails, or show that there is none"},
     {0},
 };
 

@@ -727,10 +727,11 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-int lab_run_on_cache(const struct lab_entry *e, const struct lab_protocol *p, const char *schedule,
-                     struct lab_result *result)
+/* `schedule` or `policy`. */
+static int run_lanes(const struct lab_entry *e, const struct lab_protocol *p, const char *schedule,
+                     const struct sim_policy *policy, struct lab_result *result)
 {
-    static const struct sim_policy policy = {pick, no_preemption, NULL};
+    static const struct sim_policy scripted = {pick, no_preemption, NULL};
     struct lab *l = calloc(1, sizeof *l);
     double began = now();
     int rc = 0;
@@ -744,7 +745,7 @@ int lab_run_on_cache(const struct lab_entry *e, const struct lab_protocol *p, co
     lab_now = l;
     lab_faults = 0;
     sim_begin(1, 0);
-    sim_set_policy(&policy);
+    sim_set_policy(&scripted);
 
     bool ok = run_alone("setup", setup_body);
 
@@ -753,11 +754,14 @@ int lab_run_on_cache(const struct lab_entry *e, const struct lab_protocol *p, co
     for (const struct lab_lane *lane = e->lanes; ok && lane->name; lane++)
         lane_add(lane->name, lane->body, false);
     sim_settle();
-    if (ok)
-        rc = follow(schedule ? schedule : p->schedule ? p->schedule : e->schedule, &l->result);
+    if (ok && schedule)
+        rc = follow(schedule, &l->result);
+    if (policy)
+        sim_set_policy(policy);
     for (unsigned i = 0; i < run.nlanes; i++)
         lane_go(&run.lane[i]);
     ok = ok && sim_until(all_done, NULL);
+    sim_set_policy(&scripted);
     ok = ok && run_alone("check", check_body);
     l->result.steps = sim_steps();
     l->result.outcome = rc                ? FAILED
@@ -776,6 +780,37 @@ int lab_run_on_cache(const struct lab_entry *e, const struct lab_protocol *p, co
     *result = l->result;
     free(l);
     return rc;
+}
+
+int lab_run_on_cache(const struct lab_entry *e, const struct lab_protocol *p, const char *schedule,
+                     struct lab_result *result)
+{
+    return run_lanes(e, p,
+                     schedule      ? schedule
+                     : p->schedule ? p->schedule
+                                   : e->schedule,
+                     NULL, result);
+}
+
+void lab_run_under(const struct lab_entry *e, const struct lab_protocol *p,
+                   const struct sim_policy *policy, struct lab_result *result)
+{
+    run_lanes(e, p, NULL, policy, result);
+}
+
+const char *lab_fiber_name(unsigned id)
+{
+    for (unsigned i = 0; i < run.nlanes; i++)
+        if (run.lane[i].fiber == id)
+            return run.lane[i].name;
+    return "helper";
+}
+
+unsigned lab_fiber_of(const char *name)
+{
+    struct lane *lane = lane_find(name, strlen(name));
+
+    return lane ? lane->fiber : 0;
 }
 
 void lab_result_free(struct lab_result *r)

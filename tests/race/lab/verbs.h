@@ -12,6 +12,7 @@ enum { EXPECTED = 0, UNEXPECTED = 1, USAGE = 2 };
 int race_list(int argc, const char **argv);
 int race_show(int argc, const char **argv);
 int race_run(int argc, const char **argv);
+int race_search(int argc, const char **argv);
 
 /* Prints "nfscached-race VERB: ..." and returns `status`. */
 int race_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));

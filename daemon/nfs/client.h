@@ -43,6 +43,7 @@ enum {
     CALL_GUARDED = 1 << 1,    /* exclusive CREATE on a server that knows only GUARDED */
     CALL_BULK = 1 << 2,       /* counted in outstanding_bytes */
     CALL_UNSENDABLE = 1 << 3, /* p.saved tells why */
+    CALL_CLAIMS = 1 << 4,     /* exclusive CREATE: its SETATTR only if the file is as it was seen */
 };
 
 struct call_queue {

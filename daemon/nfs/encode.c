@@ -125,11 +125,12 @@ static uint32_t put_setattr(ZDR *z, const struct remote_call *c)
         if (!(set.set & REMOTE_SET_MTIME))
             set.set |= REMOTE_SET_MTIME_NOW;
         a.object = fh_arg(&c->obj);
+        a.guard.check = !!(c->p.flags & CALL_CLAIMS);
     } else {
         a.object = fh_arg(&c->fh);
         a.guard.check = c->u.make.guard;
-        a.guard.sattrguard3_u.obj_ctime = time_arg(c->u.make.guard_ctime);
     }
+    a.guard.sattrguard3_u.obj_ctime = time_arg(c->u.make.guard_ctime);
     a.new_attributes = sattr_arg(&set);
     return zdr_SETATTR3args(z, &a);
 }

@@ -44,6 +44,7 @@ enum {
     ST_OK = 0,
     ST_NOENT = 2,
     ST_EXIST = 17,
+    ST_NOT_SYNC = 10002,
     ST_NOTSUPP = 10004,
     ST_JUKEBOX = 10008,
 };

@@ -9,6 +9,10 @@
  *   know it any more. NOENT for a REMOVE, RMDIR or RENAME, and EXIST for what makes a name, can
  *   then be the answer to our own success; a LOOKUP tells. What it cannot tell is somebody else's
  *   doing between the two: the operation then has the outcome of one of the two orders.
+ * - An exclusive CREATE is replayed by its verifier, but servers make the file first and store the
+ *   verifier (in its times) afterwards: one that dies in between answers EXIST to the
+ * retransmission and leaves a file that nobody was told of. Such a half-made file is claimed: see
+ * half_made().
  *
  * Errors: the operation's own, or that of the step that failed. When an exclusive CREATE succeeded
  * and its SETATTR did not, the SETATTR's error is returned and the file stays, as in Linux's
@@ -96,8 +100,7 @@ static enum step verification(const struct remote_call *call, int error)
         return error == -ENOENT ? STEP_VERIFY_GONE : STEP_MAIN;
     case REMOTE_RENAME:
         return error == -ENOENT ? STEP_VERIFY_RENAMED : STEP_MAIN;
-    case REMOTE_CREATE: /* EXCLUSIVE replays by its verifier, UNCHECKED cannot exist */
-        return error == -EEXIST && (call->p.flags & CALL_GUARDED) ? STEP_VERIFY_MADE : STEP_MAIN;
+    case REMOTE_CREATE:
     case REMOTE_MKDIR:
     case REMOTE_SYMLINK:
     case REMOTE_MKNOD:
@@ -137,8 +140,48 @@ static void main_replied(struct conn *c, struct remote_call *call, struct nfs3_r
     conn_done(c, call, res->error);
 }
 
+/* The verifier of an exclusive CREATE stands in the file's times (RFC 1813 3.3.8): in which order,
+ * and whether with all 32 bits of each word, is the server's choice. */
+static bool has_our_verifier(const struct remote_call *call, const struct attr *a)
+{
+    uint32_t word[2];
+    memcpy(word, call->p.verf, sizeof(word));
+    uint32_t atime = (uint32_t)a->atime.tv_sec, mtime = (uint32_t)a->mtime.tv_sec;
+    uint32_t first = (atime ^ word[0]) | (mtime ^ word[1]);
+    uint32_t second = (mtime ^ word[0]) | (atime ^ word[1]);
+    return !(first & INT32_MAX) || !(second & INT32_MAX);
+}
+
+/*
+ * A file as the server's own open() left it, before it stored a verifier: untouched since it was
+ * made, and with another mode than this call is going to give it. Once its maker was answered it
+ * has the verifier, and then its mode; so who made it died with the server, and was either this
+ * call or one that waits as this one does. Whose it is then, a SETATTR guarded by its ctime
+ * decides: one of them has it, the other finds it changed. If the mode that is wanted is the one
+ * that the server begins with, a finished file looks the same, and is nobody's to claim.
+ */
+static bool half_made(const struct remote_call *call, const struct attr *a)
+{
+    return ts_equal(a->atime, a->ctime) && ts_equal(a->mtime, a->ctime) &&
+           (call->u.make.set.set & REMOTE_SET_MODE) &&
+           (a->mode & 07777) != (call->u.make.set.mode & 07777) && a->uid == call->cred->uid;
+}
+
+static bool created(struct remote_call *call, const struct attr *a)
+{
+    if (!S_ISREG(a->mode) || a->nlink != 1 || a->size != 0)
+        return false;
+    if (!call->u.make.exclusive || (call->p.flags & CALL_GUARDED) || has_our_verifier(call, a))
+        return true;
+    if (!half_made(call, a))
+        return false;
+    call->p.flags |= CALL_CLAIMS;
+    call->u.make.guard_ctime = a->ctime;
+    return true;
+}
+
 /* Is what has the name what this call would have made, moments ago? */
-static bool could_be_ours(const struct remote_call *call, const struct nfs3_result *res)
+static bool could_be_ours(struct remote_call *call, const struct nfs3_result *res)
 {
     const struct attr *a = &res->post.attr, *file = &call->post.attr;
     if (call->op == REMOTE_LINK)
@@ -152,7 +195,7 @@ static bool could_be_ours(const struct remote_call *call, const struct nfs3_resu
     case REMOTE_MKDIR:
         return S_ISDIR(a->mode) && a->nlink <= 2 && untouched;
     case REMOTE_CREATE:
-        return S_ISREG(a->mode) && a->nlink == 1 && a->size == 0;
+        return created(call, a);
     case REMOTE_SYMLINK:
         return S_ISLNK(a->mode) && a->nlink == 1;
     case REMOTE_MKNOD:
@@ -212,7 +255,8 @@ void call_replied(struct conn *c, struct remote_call *call, struct nfs3_result *
     case STEP_OBJ_GETATTR:
     case STEP_EXCL_SETATTR:
         if (res->error) {
-            conn_done(c, call, res->error);
+            bool lost = res->status == ST_NOT_SYNC && (call->p.flags & CALL_CLAIMS);
+            conn_done(c, call, lost ? call->p.saved : res->error);
             return;
         }
         take_dir(call, res);

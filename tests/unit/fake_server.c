@@ -205,21 +205,29 @@ void put_ok(struct reply *r, uint32_t xid, uint32_t status)
     put32(r, status);
 }
 
-void put_fattr(struct reply *r, uint32_t type, uint64_t fileid, uint64_t size)
+void put_fattr_of(struct reply *r, uint32_t type, uint64_t fileid, uint64_t size,
+                  const struct fattr *a)
 {
     put32(r, type);
-    put32(r, 0644);
+    put32(r, a->mode);
     put32(r, type == 2 ? 2 : 1);
-    put64(r, 0); /* uid, gid */
+    put32(r, a->uid);
+    put32(r, 0); /* gid */
     put64(r, size);
     put64(r, size);
     put64(r, 0); /* rdev */
     put64(r, 7); /* fsid */
     put64(r, fileid);
     for (int i = 0; i < 3; i++) {
-        put32(r, 1700000000);
+        put32(r, a->time[i]);
         put32(r, 5);
     }
+}
+
+void put_fattr(struct reply *r, uint32_t type, uint64_t fileid, uint64_t size)
+{
+    static const struct fattr usual = {.mode = 0644, .time = {1700000000, 1700000000, 1700000000}};
+    put_fattr_of(r, type, fileid, size, &usual);
 }
 
 void put_post(struct reply *r, uint32_t type, uint64_t fileid, uint64_t size)

@@ -66,6 +66,13 @@ void put_raw(struct reply *r, const void *data, size_t len);
 void put_ok(struct reply *r, uint32_t xid, uint32_t status);
 /* Attributes that follow: of `type`, with this file id. */
 void put_fattr(struct reply *r, uint32_t type, uint64_t fileid, uint64_t size);
+/* The same with these instead of the usual ones. */
+struct fattr {
+    uint32_t mode, uid;
+    uint32_t time[3]; /* seconds of atime, mtime, ctime */
+};
+void put_fattr_of(struct reply *r, uint32_t type, uint64_t fileid, uint64_t size,
+                  const struct fattr *a);
 void put_post(struct reply *r, uint32_t type, uint64_t fileid, uint64_t size);
 void put_no_wcc(struct reply *r);
 /* Sends it as one record of one fragment, and frees it. */

@@ -30,6 +30,7 @@ enum answer {
     WCC,          /* success of SETATTR, with attributes */
     TEXT,         /* READLINK: "target" */
     OTHER_OBJECT, /* LOOKUP: a handle and a file id that are not expected */
+    FOUND,        /* LOOKUP: a handle, and the attributes of `found` */
 };
 
 struct line {
@@ -44,6 +45,24 @@ static _Atomic int script_at, script_bad;
 static uint32_t xids[32];
 static uint8_t args[32][1024];
 static size_t args_len[32];
+
+static struct {
+    struct fattr attr;
+    uint64_t size;
+    bool verifier; /* atime and mtime are that of the CREATE */
+} found;
+
+static void put_found(struct reply *r, const struct line *l)
+{
+    struct fattr a = found.attr;
+    if (found.verifier) /* the last 8 bytes of the arguments */
+        for (int i = 0; i < 2; i++)
+            memcpy(&a.time[i], args[0] + args_len[0] - 8 + 4 * i, 4);
+    put_bytes(r, handle.data, handle.len);
+    put32(r, 1);
+    put_fattr_of(r, l->type, FILE_ID, found.size, &a);
+    put32(r, 0);
+}
 
 static void put_object(struct reply *r, const struct line *l, bool wcc)
 {
@@ -102,6 +121,9 @@ static void follow_script(struct fake *f, const struct fake_request *req)
     case TEXT:
         put32(&r, 0);
         put_bytes(&r, "target", 6);
+        break;
+    case FOUND:
+        put_found(&r, l);
         break;
     case OBJECT:
     case ONLY_HANDLE:
@@ -194,6 +216,18 @@ static struct remote_call exclusive(void)
     return call;
 }
 
+/* Handle, mode, no uid, gid, size; both times to the server's; and the guard. */
+static void assert_finishing_setattr(int nth, bool guard)
+{
+    const uint32_t want[] = {1, 0640, 0, 0, 0, 1, 1, guard, 9, 5};
+    assert_int_equal(args_len[nth], 4 + HANDLE_LEN + 4 * (guard ? 10 : 8));
+    for (int i = 0; i < (guard ? 10 : 8); i++) {
+        uint32_t v;
+        memcpy(&v, args[nth] + 4 + HANDLE_LEN + 4 * i, 4);
+        assert_int_equal(be32toh(v), want[i]);
+    }
+}
+
 static void exclusive_create_sets_attributes_afterwards(void **state)
 {
     static const struct line lines[] = {{PROC_CREATE, LOSE, 0, 0},
@@ -206,21 +240,84 @@ static void exclusive_create_sets_attributes_afterwards(void **state)
     /* The replay has the same verifier, or the server could not know it. */
     assert_int_equal(args_len[0], args_len[1]);
     assert_memory_equal(args[0], args[1], args_len[0]);
-    /* SETATTR: handle, mode, no uid, gid, size; both times to the server's. */
-    static const uint32_t want[] = {1, 0640, 0, 0, 0, 1, 1, 0};
-    for (int i = 0; i < 8; i++) {
-        uint32_t v;
-        memcpy(&v, args[2] + 4 + HANDLE_LEN + 4 * i, 4);
-        assert_int_equal(be32toh(v), want[i]);
-    }
+    assert_finishing_setattr(2, false);
 }
 
 static void exclusive_create_that_finds_the_name_fails(void **state)
 {
-    static const struct line lines[] = {
-        {PROC_CREATE, LOSE, 0, 0}, {PROC_CREATE, STATUS, ST_EXIST, 0}, {0}};
+    static const struct line once[] = {{PROC_CREATE, STATUS, ST_EXIST, 0}, {0}};
+    static const struct line again[] = {{PROC_CREATE, LOSE, 0, 0},
+                                        {PROC_CREATE, STATUS, ST_EXIST, 0},
+                                        {PROC_LOOKUP, FOUND, 0, T_REG},
+                                        {0}};
+    static const struct line gone[] = {{PROC_CREATE, LOSE, 0, 0},
+                                       {PROC_CREATE, STATUS, ST_EXIST, 0},
+                                       {PROC_LOOKUP, STATUS, ST_NOENT, 0},
+                                       {0}};
+    /* What another maker's file looks like, of which the answer may have arrived there. */
+    static const struct {
+        struct fattr attr;
+        uint64_t size;
+    } others[] = {
+        {{0640, 1000, {9, 9, 9}}, 0}, /* finished: it has the mode that this call would give it */
+        {{0600, 1000, {9, 9, 9}}, 1}, /* written to */
+        {{0600, 1000, {7, 8, 9}}, 0}, /* another verifier */
+        {{0600, 1000, {9, 8, 9}}, 0}, {{0600, 1001, {9, 9, 9}}, 0}, /* another user's */
+        {{0600, 1000, {8, 9, 9}}, 0},
+    };
     struct remote_call call = exclusive();
-    run(lines, &call, -EEXIST);
+    run(once, &call, -EEXIST);
+    call = exclusive();
+    run(gone, &call, -EEXIST);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        found.attr = others[i].attr;
+        found.size = others[i].size;
+        found.verifier = false;
+        call = exclusive();
+        run(again, &call, -EEXIST);
+        assert_false(call.has_obj);
+    }
+}
+
+/* The first execution stored the verifier while the second was refused. */
+static void exclusive_create_knows_its_verifier(void **state)
+{
+    static const struct line lines[] = {{PROC_CREATE, LOSE, 0, 0},
+                                        {PROC_CREATE, STATUS, ST_EXIST, 0},
+                                        {PROC_LOOKUP, FOUND, 0, T_REG},
+                                        {PROC_SETATTR, WCC, 0, T_REG},
+                                        {0}};
+    struct remote_call call = exclusive();
+    found.attr = (struct fattr){.mode = 0600, .uid = 1000, .time = {0, 0, 9}};
+    found.size = 0;
+    found.verifier = true;
+    run(lines, &call, 0);
+    made(&call);
+    assert_finishing_setattr(3, false);
+}
+
+/* The server died when it had made the file and not yet stored the verifier. */
+static void exclusive_create_claims_a_file_that_was_half_made(void **state)
+{
+    static const struct line claimed[] = {{PROC_CREATE, LOSE, 0, 0},
+                                          {PROC_CREATE, STATUS, ST_EXIST, 0},
+                                          {PROC_LOOKUP, FOUND, 0, T_REG},
+                                          {PROC_SETATTR, WCC, 0, T_REG},
+                                          {0}};
+    static const struct line too_late[] = {{PROC_CREATE, LOSE, 0, 0},
+                                           {PROC_CREATE, STATUS, ST_EXIST, 0},
+                                           {PROC_LOOKUP, FOUND, 0, T_REG},
+                                           {PROC_SETATTR, STATUS, ST_NOT_SYNC, 0},
+                                           {0}};
+    struct remote_call call = exclusive();
+    found.attr = (struct fattr){.mode = 0600, .uid = 1000, .time = {9, 9, 9}};
+    found.size = 0;
+    found.verifier = false;
+    run(claimed, &call, 0);
+    made(&call);
+    assert_finishing_setattr(3, true);
+    call = exclusive();
+    run(too_late, &call, -EEXIST); /* somebody else claimed it */
     assert_false(call.has_obj);
 }
 
@@ -399,6 +496,8 @@ int main(void)
         cmocka_unit_test(lookup_always_brings_attributes),
         cmocka_unit_test(exclusive_create_sets_attributes_afterwards),
         cmocka_unit_test(exclusive_create_that_finds_the_name_fails),
+        cmocka_unit_test(exclusive_create_knows_its_verifier),
+        cmocka_unit_test(exclusive_create_claims_a_file_that_was_half_made),
         cmocka_unit_test(exclusive_create_falls_back_to_guarded),
         cmocka_unit_test(exist_for_our_own_first_try_is_success),
         cmocka_unit_test(exist_for_the_first_try_is_an_error),

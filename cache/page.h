@@ -9,13 +9,15 @@
  *   ---------   ------------------------------------   -------------------------------------------
  *   valid       fetched; written by the application    invalidate (unless it is in a set below);
  *                                                      truncation; reclaim of the whole page
- *   dirty       written by the application (write(2),  a WRITE that carries it begins (->
- * inflight); or a mapped store that differs from    truncation; a person discards it by name the
- * twin); a WRITE of it failed; the server lost it (verifier changed) inflight    a WRITE that
- * carries it began          that WRITE ended: -> unstable (UNSTABLE), nowhere (FILE_SYNC), -> dirty
- * (error) unstable    acknowledged, not committed            COMMIT begins (-> committing); the
- * verifier changed (-> dirty) committing  a COMMIT that covers it began          COMMIT ended:
- * nowhere (same verifier),
+ *   dirty       written by the application (write(2),  a WRITE that carries it begins
+ *               or a mapped store that differs from    (-> inflight); truncation; a person discards
+ *               the twin); a WRITE of it failed; the   it by name
+ *               server lost it (verifier changed)
+ *   inflight    a WRITE that carries it began          that WRITE ended: -> unstable (UNSTABLE),
+ *                                                      nowhere (FILE_SYNC), -> dirty (error)
+ *   unstable    acknowledged, not committed            a COMMIT begins (-> committing); the
+ *                                                      verifier changed (-> dirty)
+ *   committing  a COMMIT that covers it began          that COMMIT ended: nowhere (same verifier),
  *                                                      -> dirty (another)
  *
  * dirty, inflight, unstable and committing are subsets of valid; a byte may be in several of them

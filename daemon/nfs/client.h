@@ -6,8 +6,8 @@
  *
  *     submit --> waiting --(put into a batch: XID, tries+1)--> sent --(reply)--> steps.c --> done()
  *                  ^  ^                                        |  |                |
- *                  |  +---- timeout, the connection lives -----+  |                | next RPC of the
- *                  |        connection lost (all of them) --------+                | operation, or
+ *                  |  +---- timeout, the connection lives -----+  |                | next RPC,
+ *                  |        connection lost (all of them) --------+                | or
  *                  +------------- after its delay --- delayed <---- JUKEBOX -------+ waiting again
  *
  *     failed: refused before it was ever sent; done() follows in the next turn of the loop, so that

@@ -147,6 +147,8 @@ int bench_revalidate(int argc, const char **argv);
 int bench_io(int argc, const char **argv);
 int bench_meta(int argc, const char **argv);
 int bench_limits(int argc, const char **argv);
+int bench_cache(int argc, const char **argv);
+int bench_peers(int argc, const char **argv);
 int bench_compare(int argc, const char **argv);
 int bench_report(int argc, const char **argv);
 

@@ -53,7 +53,7 @@ int bench_cache(int argc, const char **argv)
     int threads = 0, which = 0;
     const struct poptOption table[] = {
         {"pages", 0, POPT_ARG_LONGLONG, &pages, 0,
-         "the largest cache whose operations are measured (default: 262144)", "N"},
+         "the largest cache whose operations are measured (default: 1048576)", "N"},
         {"threads", 0, POPT_ARG_INT, &threads, 0,
          "the most threads, at most 64 (default: twice the CPUs)", "N"},
         {"capacity", 0, POPT_ARG_LONGLONG, &capacity, 0,
@@ -81,7 +81,7 @@ int bench_cache(int argc, const char **argv)
     if (!bench_options_check(&o))
         return BENCH_USAGE;
     which = which ? which : PART_OPS | PART_THREADS | PART_HITS | PART_MEMORY;
-    pages = pages ? pages : 262144;
+    pages = pages ? pages : 1048576;
     threads = threads ? threads : 2 * (int)sysconf(_SC_NPROCESSORS_ONLN);
     capacity = capacity ? capacity : o.quick ? 2048 : 8192;
     accesses = accesses ? accesses : 40 * capacity;

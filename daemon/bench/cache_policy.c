@@ -314,7 +314,7 @@ out:
 }
 
 const struct policy policies[] = {
-    {"LRU", "", lru_hits},
+    {"LRU", "what every textbook begins with", lru_hits},
     {"SIEVE", "NSDI 2024", sieve_hits},
     {"S3-FIFO", "SOSP 2023", s3_hits},
     {"OPT", "Belady 1966", opt_hits},

@@ -13,4 +13,7 @@ int figures_check(void);
  * 0 or negative errno, after a message. */
 int figures_write(FILE *f, json_t *merged, const char *benchmark);
 
+/* figures_cache.c: those of `bench cache`. */
+int figures_cache(FILE *f, json_t *merged);
+
 #endif

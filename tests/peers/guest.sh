@@ -24,7 +24,7 @@ guest_file_systems() {
 
 guest_nfs() {
     local backing=$1
-    load loop ext4 fuse sunrpc lockd nfsd nfs nfsv3
+    load loop ext4 fuse sunrpc lockd nfsd nfs nfsv3 nfsv4
     for _ in 1 2 3 4 5 6 7 8 9 10; do
         [ -e /dev/loop0 ] && [ -e /dev/fuse ] && break
         sleep 0.1

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * `nfscached bench peers`: the same work on every client there is, side by side.
+ *
+ *   guest   an emulated machine with two CPUs and Debian's kernel, and Linux's own NFS server in
+ * it: the kernel's client by NFSv3 and by NFSv4.2, sshfs, the synchronous client on libnfs
+ *           (tests/bench/naivenfs.c), ours; a local file system and the limits of that machine
+ *   host    nfs-ganesha on this machine: ours, the synchronous client, the limits
+ *
+ * Both are the business of scripts (tests/peers/): they prepare mounts, run `nfscached bench io`,
+ * `meta`, ... of this very program on all of them at once (so that repetitions are interleaved
+ * between clients), and write to standard output
+ *
+ *   nfscached.result        the lines up to nfscached.end are a result, as --json makes it
+ *   nfscached.end
+ *   peers: TEXT             progress
+ *   ...                     anything else is for people
+ *
+ * The results become one, with targets named after the place: "guest:ours". A script that lacks
+ * something says what and exits with 77: its place is left out, and that is a failure unless it was
+ * named in --only together with another.
+ */
+#include "daemon/bench/peers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/verbs.h"
+
+#define MISSING 77
+
+static const struct place {
+    const char *name, *script, *note;
+    int seconds; /* at most, in full */
+} places[] = {
+    {"guest", "bench-guest",
+     "in an emulated machine, where a system call takes about 3, a change of threads 1.6, and a "
+     "copy "
+     "9 times as long as on a real one",
+     540},
+    {"host", "bench-host", "on this machine", 330},
+};
+
+enum { PLACES = sizeof places / sizeof places[0] };
+
+/* ---- merging ------------------------------------------------------------------------------- */
+
+static json_t *prefixed(const char *place, const char *name)
+{
+    return json_sprintf("%s:%s", place, name);
+}
+
+static bool has_target(json_t *targets, json_t *name)
+{
+    size_t i;
+    json_t *t;
+
+    json_array_foreach(targets, i, t)
+    {
+        if (json_equal(json_object_get(t, "name"), name))
+            return true;
+    }
+    return false;
+}
+
+static const char *note_of(const char *place)
+{
+    for (int i = 0; i < PLACES; i++)
+        if (strcmp(places[i].name, place) == 0)
+            return places[i].note;
+    return "";
+}
+
+void peers_merge(json_t *all, json_t *part, const char *place)
+{
+    json_t *cells = json_object_get(all, "cells"), *targets = json_object_get(all, "targets");
+    json_t *machines = json_object_get(all, "machines"), *c, *t;
+    size_t i;
+
+    if (!machines) {
+        machines = json_object();
+        json_object_set_new(all, "machines", machines);
+    }
+    if (!json_object_get(machines, place))
+        json_object_set(machines, place, json_object_get(part, "machine"));
+    json_object_set(all, "repetitions", json_object_get(part, "repetitions"));
+    json_object_set(all, "warm_up", json_object_get(part, "warm_up"));
+    if (json_is_true(json_object_get(part, "interrupted")))
+        json_object_set_new(all, "interrupted", json_true());
+    json_array_foreach(json_object_get(part, "targets"), i, t)
+    {
+        json_t *name = prefixed(place, text_at(t, "name"));
+
+        if (!has_target(targets, name))
+            json_array_append_new(
+                targets, json_pack("{s:O, s:o}", "name", name, "what",
+                                   json_sprintf("%s; %s", text_at(t, "what"), note_of(place))));
+        json_decref(name);
+    }
+    json_array_foreach(json_object_get(part, "cells"), i, c)
+    {
+        json_t *copy = json_deep_copy(c), *limit = json_object_get(copy, "limit");
+
+        json_object_set_new(copy, "target", prefixed(place, text_at(c, "target")));
+        if (limit)
+            json_object_set_new(limit, "target", prefixed(place, text_at(limit, "target")));
+        json_array_append_new(cells, copy);
+    }
+}
+
+/* ---- running a script ------------------------------------------------------------------------ */
+
+struct run {
+    const struct place *place;
+    json_t *all;
+    pid_t pid;
+    size_t results;
+    char *text; /* of the result that is being received; NULL: none is */
+    size_t length;
+    bool broken, quiet;
+};
+
+static void take_result(struct run *r)
+{
+    json_error_t error;
+    json_t *part = json_loadb(r->text, r->length, 0, &error);
+
+    if (part && strcmp(text_at(part, "schema"), RESULT_SCHEMA) == 0 &&
+        (int)number_at(part, "schema_version") == RESULT_VERSION) {
+        peers_merge(r->all, part, r->place->name);
+        r->results++;
+    } else {
+        bench_fail(0, "%s: a result that cannot be read (%s)", r->place->name,
+                   part ? "of another version" : error.text);
+        r->broken = true;
+    }
+    json_decref(part);
+    free(r->text);
+    r->text = NULL;
+}
+
+static void take_line(struct run *r, const char *line, size_t n)
+{
+    if (strcmp(line, "nfscached.result\n") == 0) {
+        free(r->text);
+        r->text = calloc(1, 1);
+        r->length = 0;
+    } else if (r->text && strcmp(line, "nfscached.end\n") == 0) {
+        take_result(r);
+    } else if (r->text) {
+        char *more = realloc(r->text, r->length + n + 1);
+
+        if (!more)
+            exit(bench_fail(BENCH_FAILED, "out of memory"));
+        r->text = more;
+        memcpy(r->text + r->length, line, n + 1);
+        r->length += n;
+    } else if (!r->quiet || strncmp(line, "peers: ", 7) != 0) {
+        fprintf(stderr, "%s %s", r->place->name, line);
+    }
+}
+
+/* The script and all it started are a process group: what is left of it ends with it. */
+static int end_of(struct run *r)
+{
+    int status = 0;
+
+    if (bench_stopped())
+        kill(-r->pid, SIGTERM);
+    while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR)
+        if (bench_stopped())
+            kill(-r->pid, SIGTERM);
+    kill(-r->pid, SIGKILL);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : BENCH_FAILED;
+}
+
+static int run_script(struct run *r, const char **argv)
+{
+    int out[2];
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t n;
+
+    if (pipe2(out, O_CLOEXEC))
+        return bench_fail(BENCH_FAILED, "pipe: %s", strerror(errno));
+    r->pid = fork();
+    if (r->pid == 0) {
+        setpgid(0, 0);
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
+        dup2(out[1], 1);
+        execvp(argv[0], (char **)argv);
+        _exit(127);
+    }
+    close(out[1]);
+    if (r->pid < 0) {
+        close(out[0]);
+        return bench_fail(BENCH_FAILED, "fork: %s", strerror(errno));
+    }
+    setpgid(r->pid, r->pid);
+
+    FILE *f = fdopen(out[0], "r");
+
+    while (f && !bench_stopped() && (n = getline(&line, &room, f)) > 0)
+        take_line(r, line, (size_t)n);
+    free(line);
+
+    int status = end_of(r);
+
+    if (f)
+        fclose(f);
+    if (r->text) {
+        bench_fail(0, "%s: a result was cut off", r->place->name);
+        free(r->text);
+        r->text = NULL;
+        r->broken = true;
+    }
+    return status;
+}
+
+/* ---- finding the pieces ---------------------------------------------------------------------- */
+
+static bool exists(const char *directory, const char *file, char path[PATH_MAX])
+{
+    return snprintf(path, PATH_MAX, "%s/%s", directory, file) < PATH_MAX && access(path, R_OK) == 0;
+}
+
+/* The directory of the scripts: what was said, installed beside the program, or the source tree
+ * that it was built from. */
+static bool find_harness(const char *said, const char *self, char path[PATH_MAX])
+{
+    char program[PATH_MAX], installed[PATH_MAX + 32], probe[PATH_MAX];
+
+    snprintf(program, sizeof program, "%s", self);
+    snprintf(installed, sizeof installed, "%s/../share/nfscached/peers", dirname(program));
+
+    const char *candidates[] = {said ? said : installed, said ? NULL : PEERS_SOURCE};
+
+    for (size_t i = 0; i < 2 && candidates[i]; i++)
+        if (exists(candidates[i], "bench-place", probe) && realpath(candidates[i], path))
+            return true;
+    bench_fail(0,
+               "no scripts (bench-place and others) in %s%s%s; give their directory by --harness",
+               candidates[0], candidates[1] ? " or " : "", candidates[1] ? candidates[1] : "");
+    return false;
+}
+
+/* A helper program of ours: installed, or in the build folder. "" if there is none. */
+static void find_program(const char *self, const char *name, char path[PATH_MAX])
+{
+    static const char *const where[] = {"../libexec/nfscached", "../tests/bench"};
+    char program[PATH_MAX], directory[PATH_MAX + 32];
+
+    for (size_t i = 0; i < sizeof where / sizeof where[0]; i++) {
+        snprintf(program, sizeof program, "%s", self);
+        snprintf(directory, sizeof directory, "%s/%s", dirname(program), where[i]);
+        if (exists(directory, name, path))
+            return;
+    }
+    *path = 0;
+}
+
+/* ---- the verb -------------------------------------------------------------------------------- */
+
+static bool wanted(const char *only, const char *place)
+{
+    const char *at = only ? strstr(only, place) : place;
+
+    return at != NULL;
+}
+
+static bool check_only(const char *only)
+{
+    return !only || strcmp(only, "guest") == 0 || strcmp(only, "host") == 0 ||
+           strcmp(only, "guest,host") == 0 || strcmp(only, "host,guest") == 0;
+}
+
+int bench_peers(int argc, const char **argv)
+{
+    struct bench_options o = BENCH_OPTIONS_INIT;
+    char *only = NULL, *harness_said = NULL, *cells = NULL;
+    const struct poptOption table[] = {
+        {"only", 0, POPT_ARG_STRING, &only, 0, "guest or host (default: both)", "PLACE"},
+        {"cells", 0, POPT_ARG_STRING, &cells, 0,
+         "of io,meta,revalidate,limits only these (default: all)", "LIST"},
+        {"harness", 0, POPT_ARG_STRING, &harness_said, 0,
+         "where the scripts are (default: as installed, or in the source tree)", "DIR"},
+        {NULL, 0, POPT_ARG_INCLUDE_TABLE, bench_options_table(&o), 0, "All benchmarks:", NULL},
+        POPT_AUTOHELP POPT_TABLEEND};
+    char self[PATH_MAX] = "", harness[PATH_MAX], naive[PATH_MAX], reps[16], seed[24], limit[16];
+    poptContext context = verb_options(argc, argv, table, "[OPTION...]");
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    int status = BENCH_OK;
+    size_t done = 0;
+
+    if (!context)
+        return BENCH_USAGE;
+    if (poptPeekArg(context))
+        status = bench_fail(BENCH_USAGE, "'%s': it takes no arguments", poptPeekArg(context));
+    poptFreeContext(context);
+    if (status || !bench_options_check(&o))
+        return BENCH_USAGE;
+    if (!check_only(only))
+        return bench_fail(BENCH_USAGE, "--only=%s: expected guest or host", only);
+    if (geteuid() != 0)
+        return bench_fail(BENCH_USAGE, "it mounts and serves: that needs root");
+    if (n <= 0 || !find_harness(harness_said, self, harness))
+        return BENCH_FAILED;
+    find_program(self, "naivenfs", naive);
+    snprintf(reps, sizeof reps, "%d", o.reps > 0 ? o.reps : o.quick ? 1 : 3);
+    snprintf(seed, sizeof seed, "%lld", o.seed >= 0 ? o.seed : (long long)getpid());
+
+    struct matrix *none = matrix_new();
+    json_t *all = result_make(none, argc, argv);
+    uint64_t start = bench_now();
+
+    matrix_free(none);
+    json_object_set_new(all, "seed", json_integer(strtoll(seed, NULL, 10)));
+    for (int i = 0; i < PLACES && !bench_stopped(); i++) {
+        struct run r = {.place = &places[i], .all = all, .quiet = o.quiet};
+        char script[PATH_MAX + 32];
+
+        if (!wanted(only, places[i].name))
+            continue;
+        snprintf(script, sizeof script, "%s/%s", harness, places[i].script);
+        snprintf(limit, sizeof limit, "%d", o.quick ? 100 : places[i].seconds);
+
+        const char *args[] = {"bash", script, limit,
+                              self,   naive,  o.quick ? "quick" : "full",
+                              reps,   seed,   cells ? cells : "io,meta,revalidate,limits",
+                              NULL};
+        int rc = run_script(&r, args);
+
+        done += r.results;
+        if (bench_stopped())
+            break;
+        if (rc == MISSING)
+            status = bench_fail(BENCH_FAILED, "%s: left out, see above", places[i].name);
+        else if (rc || r.broken || !r.results)
+            status =
+                bench_fail(BENCH_FAILED, "%s: the script ended with status %d", places[i].name, rc);
+    }
+    json_object_set_new(all, "seconds", json_real((double)(bench_now() - start) / 1e9));
+    if (bench_stopped()) {
+        json_object_set_new(all, "interrupted", json_true());
+        status = BENCH_INTERRUPTED;
+    }
+    if (!o.quiet && !(o.json && strcmp(o.json, "-") == 0))
+        for (int i = 0; i < PLACES; i++)
+            peers_table_print(all, places[i].name);
+    if (o.json && done && result_save(all, o.json) < 0)
+        status = BENCH_FAILED;
+    if (o.report && done) {
+        json_t *results = json_pack("[O]", all);
+
+        if (report_write(results, o.report) < 0)
+            status = BENCH_FAILED;
+        json_decref(results);
+    }
+    if (status == BENCH_OK && result_failed(all))
+        status = BENCH_FAILED;
+    if (status == BENCH_OK && result_findings(all) > 0)
+        status = BENCH_FOUND;
+    json_decref(all);
+    return status;
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+/* `nfscached bench peers`, inside; see peers.c. */
+#ifndef NFSCACHED_BENCH_PEERS_H
+#define NFSCACHED_BENCH_PEERS_H
+
+#include "daemon/bench/result.h"
+
+/* Adds to `all` what `part` has, a result measured at `place`: names of targets, and of the targets
+ * that are limits, become "PLACE:NAME". */
+void peers_merge(json_t *all, json_t *part, const char *place);
+
+/* Prints what was measured at a place. */
+void peers_table_print(json_t *result, const char *place);
+
+#endif

@@ -307,6 +307,8 @@ bool page_shrink(struct mapping *m, struct page *p)
 
     p->generation = m->generation;
     if (FAULT(clear_dirty) && !p->nfetch && byteset_empty(p->inflight)) {
+        if (!byteset_empty(p->dirty))
+            POINT_AT("page.dropped", p->index);
         mapping_remove(m, p);
         return true;
     }

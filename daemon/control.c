@@ -28,6 +28,9 @@
 
 #include "daemon/control_proto.h"
 #include "daemon/log.h"
+#ifdef NFSCACHED_LAB
+#include "tests/race/mount/control.h"
+#endif
 
 /* xdr_void takes no arguments, so that gcc wants to be told twice. */
 #define XDR_NOTHING ((xdrproc_t)(void (*)(void))xdr_void)
@@ -364,6 +367,12 @@ int control_start(dev_t dev, uid_t owner, const struct control_ops *ops, void *c
         rc = -ENOMEM;
         goto fail;
     }
+#ifdef NFSCACHED_LAB
+    if (!lab_control_add(c->listener)) {
+        rc = -ENOMEM;
+        goto fail;
+    }
+#endif
     rc = -pthread_create(&c->thread, NULL, run_server, c);
     if (rc < 0)
         goto fail;

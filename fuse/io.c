@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/point.h"
 #include "fuse/ops.h"
 
 /* ---- READ ---- */
@@ -56,6 +57,7 @@ static void read_done(struct cache_read *r)
     struct read_op *ro = (struct read_op *)r;
     struct op *op = ro->op;
 
+    POINT_AT("kernel.filled", r->offset >> PAGE_SHIFT);
     if (op_claim(op)) {
         if (r->error)
             fuse_reply_err(op->req, -r->error);
@@ -78,6 +80,8 @@ void front_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off,
         return;
     }
 
+    POINT_AT("kernel.read", (uint64_t)off >> PAGE_SHIFT);
+
     struct read_op *ro = read_op_get();
 
     if (!ro) {
@@ -97,6 +101,7 @@ void front_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off,
     r->done = read_done;
     r->nowait = true;
     if (cache_read(r) == 0) {
+        POINT_AT("kernel.filled", r->offset >> PAGE_SHIFT);
         fuse_reply_iov(req, r->iov, r->iovcnt);
         cache_read_release(r);
         read_op_put(ro);
@@ -219,6 +224,11 @@ void front_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size
         fuse_reply_err(req, EBADF);
         return;
     }
+
+    if (fi->writepage)
+        POINT_AT("kernel.writepage", (uint64_t)off >> PAGE_SHIFT);
+    else
+        POINT_AT("kernel.write", (uint64_t)off >> PAGE_SHIFT);
 
     bool direct = fi->flags & O_DIRECT && !fi->writepage;
     bool sync = !fi->writepage && (direct || f->config.sync || file->flags & O_DSYNC);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The lost write of 2006. */
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define MINE   8
 #define THEIRS 4000
@@ -15,6 +16,23 @@ static void application(struct lab *l)
 {
     lab_store(l, MINE, 2);
     lab_writeback(l, 0);
+}
+
+/* The same with the real kernel. The page that the revalidator has unmapped is faulted in again by
+ * the store. */
+static void mount(struct lab_mount *m)
+{
+    struct lm_op *reval;
+
+    lm_load(m, MINE);
+    lm_foreign(m, THEIRS, 7);
+    lm_hold(m, "reval.waited");
+    reval = lm_start(m, "revalidator", LM_REVALIDATE, 0, 0, 0);
+    lm_arrived(m, "reval.waited", 1);
+    lm_store(m, MINE, 2);
+    lm_writeback(m, 0);
+    lm_release(m, "reval.waited");
+    lm_wait(m, reval);
 }
 
 static const struct lab_lane lanes[] = {
@@ -55,6 +73,7 @@ const struct lab_entry entry_lost_write = {
     .protocols = protocols,
     .lanes = lanes,
     .setup = setup,
+    .mount = mount,
     .schedule = "revalidator until reval.waited\n"
                 "application until end\n"
                 "revalidator until end\n",

@@ -105,6 +105,7 @@ struct lab_entry {
     void (*check)(struct lab *l); /* NULL: lab_check_bytes() */
     /* on a mount; NULL: not there */
     void (*mount)(struct lab_mount *m);
+    const char *mount_options; /* beside those of every run; NULL: none */
 };
 
 /* Ends with NULL. */

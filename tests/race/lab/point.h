@@ -20,6 +20,10 @@
 
 void lab_point(const char *name, uint64_t page);
 
+/* Called for each point that is come by, before anybody waits there; not in a simulation. NULL:
+ * none. Set before there are threads. */
+extern void (*lab_on_point)(const char *name, uint64_t page);
+
 /* Atomics of the product's sources show themselves to the scheduler first. Those of gcc and clang
  * take other builtins. Figures (COUNT) are left out: nobody acts on them. */
 void sim_atomic(const void *object);

@@ -17,6 +17,7 @@
 #include "tests/race/lab/run.h"
 
 uint64_t lab_faults;
+void (*lab_on_point)(const char *name, uint64_t page);
 
 const struct lab_fault_text lab_fault_texts[FAULTS] = {
 #define X(name, where, shipped, fault) {#name, where, shipped, fault},
@@ -63,9 +64,13 @@ static void wait_here(const char *name)
 
 void lab_point(const char *name, uint64_t page)
 {
-    if (sim_active())
+    if (sim_active()) {
         lab_point_in_run(name, page);
-    else if (atomic_load_explicit(&held, memory_order_relaxed))
+        return;
+    }
+    if (lab_on_point)
+        lab_on_point(name, page);
+    if (atomic_load_explicit(&held, memory_order_relaxed))
         wait_here(name);
 }
 

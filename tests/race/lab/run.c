@@ -820,11 +820,3 @@ void lab_result_free(struct lab_result *r)
     free(r->events);
     free(r->verdict);
 }
-
-__attribute__((weak)) int lab_run_on_mount(const struct lab_entry *e, const struct lab_protocol *p,
-                                           const struct lab_mount_options *o,
-                                           struct lab_result *result)
-{
-    *result = (struct lab_result){.outcome = FAILED, .verdict = strdup("no mount in this build")};
-    return -ENOSYS;
-}

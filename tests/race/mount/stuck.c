@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The proof that somebody waits for ever.
+ *
+ * An operation on the mount that does not end is no proof. It is one when nobody moves: for a
+ * second the thread that made it was not scheduled once, the daemon came by no point, and its
+ * threads wait for one another: one of them in the kernel, for a page or an inode of its own mount,
+ * whose release is a request that nobody but the daemon could answer. All of these are shown, from
+ * /proc/PID/task/TID/stack and by the points that they last came by.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/race/mount/internal.h"
+
+#define STILL_MS 1000
+#define LOOK_MS  50
+#define FRAMES   4 /* of a stack that are shown */
+
+static bool read_text(char *out, size_t room, const char *format, ...)
+{
+    char path[96];
+    va_list ap;
+
+    va_start(ap, format);
+    vsnprintf(path, sizeof path, format, ap);
+    va_end(ap);
+
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, out, room - 1) : -1;
+
+    out[n > 0 ? n : 0] = '\0';
+    if (fd >= 0)
+        close(fd);
+    return n >= 0;
+}
+
+/* How often it was scheduled. */
+static uint64_t switches(pid_t pid, pid_t tid)
+{
+    char text[4096];
+    uint64_t sum = 0;
+
+    read_text(text, sizeof text, "/proc/%d/task/%d/status", pid, tid);
+    for (const char *s = text; (s = strstr(s, "ctxt_switches:")) != NULL; s += 14)
+        sum += strtoull(s + 14, NULL, 10);
+    return sum;
+}
+
+/* "[<0>] fuse_fsync+0x12/0x40" -> "fuse_fsync", the innermost first; frames that say nothing are
+ * left out. */
+static void stack_of(pid_t pid, pid_t tid, char *out, size_t room)
+{
+    static const char *const dull[] = {"entry_SYSCALL", "do_syscall", "__x64_sys", "ret_from",
+                                       "io_schedule",   "schedule",   "asm_exc",   "exc_page"};
+    char text[4096], *save = NULL;
+    unsigned shown = 0;
+
+    *out = '\0';
+    if (!read_text(text, sizeof text, "/proc/%d/task/%d/stack", pid, tid) || !*text) {
+        read_text(out, room, "/proc/%d/task/%d/wchan", pid, tid);
+        return;
+    }
+    for (char *line = strtok_r(text, "\n", &save); line && shown < FRAMES;
+         line = strtok_r(NULL, "\n", &save)) {
+        char *name = strchr(line, ' ');
+        bool skip = !name;
+
+        for (unsigned i = 0; !skip && i < sizeof dull / sizeof dull[0]; i++)
+            skip = strncmp(name + 1, dull[i], strlen(dull[i])) == 0;
+        if (skip)
+            continue;
+        name[1 + strcspn(name + 1, "+")] = '\0';
+
+        size_t at = strlen(out);
+
+        snprintf(out + at, room - at, "%s%s", shown ? " < " : "", name + 1);
+        shown++;
+    }
+}
+
+static char state_of(pid_t pid, pid_t tid)
+{
+    char text[512];
+
+    read_text(text, sizeof text, "/proc/%d/task/%d/stat", pid, tid);
+
+    const char *end = strrchr(text, ')');
+
+    return end && end[1] ? end[2] : '?';
+}
+
+static void name_of(pid_t pid, pid_t tid, char name[32])
+{
+    read_text(name, 32, "/proc/%d/task/%d/comm", pid, tid);
+    name[strcspn(name, "\n")] = '\0';
+}
+
+/* Calls fn for each thread until it says true. */
+static bool each_thread(pid_t pid, bool (*fn)(pid_t pid, pid_t tid, void *arg), void *arg)
+{
+    char path[32];
+    bool found = false;
+
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+
+    DIR *dir = opendir(path);
+
+    for (struct dirent *d; dir && !found && (d = readdir(dir)) != NULL;)
+        if (d->d_name[0] != '.')
+            found = fn(pid, atoi(d->d_name), arg);
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+struct wanted {
+    const char *name, *function;
+};
+
+static bool waits_in(pid_t pid, pid_t tid, void *arg)
+{
+    const struct wanted *w = arg;
+    char name[32], text[4096];
+
+    name_of(pid, tid, name);
+    if (w->name && strcmp(name, w->name) != 0)
+        return false;
+    read_text(text, sizeof text, "/proc/%d/task/%d/stack", pid, tid);
+    return strstr(text, w->function) != NULL;
+}
+
+bool thread_waits_in(pid_t pid, const char *name, const char *function)
+{
+    struct wanted w = {name, function};
+
+    return each_thread(pid, waits_in, &w);
+}
+
+/* ---- the proof ---- */
+
+static const char *last_point(const struct lab_mount *m, pid_t tid)
+{
+    const char *name = NULL;
+    uint64_t n = atomic_load(&m->trace->n), from = n > TRACE_SIZE ? n - TRACE_SIZE : 0;
+
+    for (; from < n; from++)
+        if (m->trace->entry[from % TRACE_SIZE].tid == tid)
+            name = m->trace->entry[from % TRACE_SIZE].name;
+    return name;
+}
+
+struct witness {
+    struct lab_mount *m;
+    char text[512]; /* of those in the kernel */
+};
+
+/* Those of the daemon that wait in the kernel without being killable, and those that stand still
+ * after a point. */
+static bool testify(pid_t pid, pid_t tid, void *arg)
+{
+    struct witness *w = arg;
+    const char *point = last_point(w->m, tid);
+    char name[32], stack[256];
+    bool deep = state_of(pid, tid) == 'D';
+
+    name_of(pid, tid, name);
+    stack_of(pid, tid, stack, sizeof stack);
+    if (!deep && (!point || strncmp(stack, "ep_poll", 7) == 0 || strstr(stack, "poll")))
+        return false;
+    event_say(w->m, CACHE, NULL, true, "the daemon's thread %s waits%s: %s%s%s%s", name,
+              deep ? " in the kernel" : "", stack, point ? ", since it came by " : "",
+              point ? point : "", "");
+    if (deep && strlen(w->text) + strlen(name) + strlen(stack) + 64 < sizeof w->text) {
+        size_t at = strlen(w->text);
+
+        snprintf(w->text + at, sizeof w->text - at, "; its thread %s waits in %.*s", name,
+                 (int)strcspn(stack, " "), stack);
+    }
+    return false;
+}
+
+static void tell(struct lab_mount *m, struct lm_op *op)
+{
+    struct witness w = {.m = m};
+    char stack[256], *text;
+
+    stack_of(getpid(), op->lane->tid, stack, sizeof stack);
+    event_say(m, column_of(op->lane->name), op->lane->name, true, "%s never returns: %s",
+              op_name(op->what), stack);
+    each_thread(m->daemon, testify, &w);
+    if (asprintf(&text,
+                 "%s by %s never returns (%.*s): it waits for the daemon%s; nobody moved for %d ms",
+                 op_name(op->what), op->lane->name, (int)strcspn(stack, " "), stack, w.text,
+                 STILL_MS) < 0)
+        abort();
+    free(m->result.verdict);
+    m->result.verdict = text;
+}
+
+bool lm_stuck(struct lab_mount *m, struct lm_op *op)
+{
+    uint64_t seen = 0, points = 0, still_since = lm_now();
+    uint64_t until = still_since + (uint64_t)LIMIT_MS * 1000000;
+
+    while (!op_wait(m, op, LOOK_MS)) {
+        uint64_t now = lm_now(), s = switches(getpid(), op->lane->tid);
+        uint64_t p = atomic_load(&m->trace->n);
+
+        if (s != seen || p != points) {
+            seen = s;
+            points = p;
+            still_since = now;
+        }
+        if (now - still_since >= (uint64_t)STILL_MS * 1000000) {
+            trace_take(m);
+            tell(m, op);
+            m->result.outcome = DEADLOCK;
+            world_abort(m);
+            return true;
+        }
+        if (now > until)
+            lm_fail(m, "waited %u s for the end of %s by %s, while others went on", LIMIT_MS / 1000,
+                    op_name(op->what), op->lane->name);
+    }
+    return false;
+}

@@ -22,6 +22,7 @@ static const struct benchmark {
     bool measures;
     const char *help;
 } benchmarks[] = {
+    {"revalidate", bench_revalidate, true, "what it costs to notice a change made elsewhere"},
     {"limits", bench_limits, true, "what this machine and its server could do at best"},
     {"cache", bench_cache, true, "the cache by itself: costs, hit ratios, memory"},
     {"peers", bench_peers, true, "the same work on every client, in a guest and here"},

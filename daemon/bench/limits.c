@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* `nfscached bench limits`: options, and which cells there are; see limits.h. */
-#include "daemon/bench/limits.h"
+/* `nfscached bench limits`: options, and which cells there are; see limit_cells.h. */
+#include "daemon/bench/limit_cells.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/bench/limits.h"
+#include "daemon/bench/limit_cells.h"
 #include "daemon/nfs/nfs3.h"
 
 #define BLOCK ((uint32_t)1 << 20)

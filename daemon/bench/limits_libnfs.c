@@ -26,7 +26,7 @@
 #include <nfsc/libnfs-raw-nfs.h>
 #include <nfsc/libnfs-raw-portmap.h>
 
-#include "daemon/bench/limits.h"
+#include "daemon/bench/limit_cells.h"
 
 #define MIB (1u << 20)
 

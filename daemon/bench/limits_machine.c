@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/bench/limits.h"
+#include "daemon/bench/limit_cells.h"
 
 #define MIB ((size_t)1 << 20)
 

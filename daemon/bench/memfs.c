@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/bench/limits.h"
+#include "daemon/bench/limit_cells.h"
 
 #define FILES    64
 #define FILE_MAX ((size_t)4 << 30) /* address space; memory is used as it is touched */

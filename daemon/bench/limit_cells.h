@@ -8,8 +8,8 @@
  *   limits_client.c    client: our NFS client without a mount
  *   limits_libnfs.c    libnfs: raw libnfs, which does not even copy what it reads
  */
-#ifndef NFSCACHED_BENCH_LIMITS_H
-#define NFSCACHED_BENCH_LIMITS_H
+#ifndef NFSCACHED_BENCH_LIMIT_CELLS_H
+#define NFSCACHED_BENCH_LIMIT_CELLS_H
 
 #include "daemon/bench/bench.h"
 #include "daemon/options.h"

@@ -69,7 +69,7 @@ int figures_write(FILE *f, json_t *merged, const char *benchmark)
     static const struct {
         const char *benchmark;
         int (*write)(FILE *f, json_t *merged);
-    } all[] = {{"limits", limits_figures}, {"cache", figures_cache}};
+    } all[] = {{"limits", limits_figures}, {"cache", figures_cache}, {"peers", figures_peers}};
     int rc = 0;
 
     fputs("<div class=\"figures\">\n", f);

@@ -15,5 +15,7 @@ int figures_write(FILE *f, json_t *merged, const char *benchmark);
 
 /* figures_cache.c: those of `bench cache`. */
 int figures_cache(FILE *f, json_t *merged);
+/* figures_peers.c: those of `bench peers`. */
+int figures_peers(FILE *f, json_t *merged);
 
 #endif

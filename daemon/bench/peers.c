@@ -51,71 +51,6 @@ static const struct place {
 
 enum { PLACES = sizeof places / sizeof places[0] };
 
-/* ---- merging ------------------------------------------------------------------------------- */
-
-static json_t *prefixed(const char *place, const char *name)
-{
-    return json_sprintf("%s:%s", place, name);
-}
-
-static bool has_target(json_t *targets, json_t *name)
-{
-    size_t i;
-    json_t *t;
-
-    json_array_foreach(targets, i, t)
-    {
-        if (json_equal(json_object_get(t, "name"), name))
-            return true;
-    }
-    return false;
-}
-
-static const char *note_of(const char *place)
-{
-    for (int i = 0; i < PLACES; i++)
-        if (strcmp(places[i].name, place) == 0)
-            return places[i].note;
-    return "";
-}
-
-void peers_merge(json_t *all, json_t *part, const char *place)
-{
-    json_t *cells = json_object_get(all, "cells"), *targets = json_object_get(all, "targets");
-    json_t *machines = json_object_get(all, "machines"), *c, *t;
-    size_t i;
-
-    if (!machines) {
-        machines = json_object();
-        json_object_set_new(all, "machines", machines);
-    }
-    if (!json_object_get(machines, place))
-        json_object_set(machines, place, json_object_get(part, "machine"));
-    json_object_set(all, "repetitions", json_object_get(part, "repetitions"));
-    json_object_set(all, "warm_up", json_object_get(part, "warm_up"));
-    if (json_is_true(json_object_get(part, "interrupted")))
-        json_object_set_new(all, "interrupted", json_true());
-    json_array_foreach(json_object_get(part, "targets"), i, t)
-    {
-        json_t *name = prefixed(place, text_at(t, "name"));
-
-        if (!has_target(targets, name))
-            json_array_append_new(
-                targets, json_pack("{s:O, s:o}", "name", name, "what",
-                                   json_sprintf("%s; %s", text_at(t, "what"), note_of(place))));
-        json_decref(name);
-    }
-    json_array_foreach(json_object_get(part, "cells"), i, c)
-    {
-        json_t *copy = json_deep_copy(c), *limit = json_object_get(copy, "limit");
-
-        json_object_set_new(copy, "target", prefixed(place, text_at(c, "target")));
-        if (limit)
-            json_object_set_new(limit, "target", prefixed(place, text_at(limit, "target")));
-        json_array_append_new(cells, copy);
-    }
-}
-
 /* ---- running a script ------------------------------------------------------------------------ */
 
 struct run {
@@ -135,7 +70,7 @@ static void take_result(struct run *r)
 
     if (part && strcmp(text_at(part, "schema"), RESULT_SCHEMA) == 0 &&
         (int)number_at(part, "schema_version") == RESULT_VERSION) {
-        peers_merge(r->all, part, r->place->name);
+        peers_merge(r->all, part, r->place->name, r->place->note);
         r->results++;
     } else {
         bench_fail(0, "%s: a result that cannot be read (%s)", r->place->name,
@@ -340,6 +275,7 @@ int bench_peers(int argc, const char **argv)
         int rc = run_script(&r, args);
 
         done += r.results;
+        peers_ratios(all, places[i].name);
         if (bench_stopped())
             break;
         if (rc == MISSING)

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The comparison of clients as text: for each place (the guest, the host) a table with a line for
- * each piece of work and a column for each client; then how ours does against each of them.
- *
- * A ratio above 1 says that ours is better, be it a time or a rate.
+ * each piece of work and a column for each client; then how ours does against each of them, and
+ * against the limits.
  */
 #include "daemon/bench/peers.h"
 
@@ -15,7 +14,7 @@ enum { ROWS_MOST = 512, COLUMNS_MOST = 16 };
 
 struct row {
     char what[192];
-    const char *unit, *better;
+    const char *unit;
     double value[COLUMNS_MOST]; /* 0: not measured */
 };
 
@@ -45,30 +44,17 @@ static int column_of(struct sheet *s, const char *target)
     return (int)s->columns++;
 }
 
-static bool ends_in(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
-/* Tails are in the JSON and on the page. */
-static bool for_table(json_t *metric)
-{
-    const char *name = text_at(metric, "name"), *better = text_at(metric, "better");
-
-    return (strcmp(better, "less") == 0 || strcmp(better, "more") == 0) &&
-           !ends_in(name, "_p99_us") && !ends_in(name, "_max_us") &&
-           number_at(metric, "median") > 0;
-}
-
 static struct row *row_of(struct sheet *s, json_t *cell, json_t *metric)
 {
     char params[256], what[192];
 
-    cell_params_text(cell, params, sizeof params);
-    snprintf(what, sizeof what, "%s %.120s %s", text_at(cell, "benchmark"), params,
-             text_at(metric, "name"));
+    if (strcmp(text_at(cell, "benchmark"), "peers") == 0) {
+        snprintf(what, sizeof what, "%s", param_at(cell, "work"));
+    } else {
+        cell_params_text(cell, params, sizeof params);
+        snprintf(what, sizeof what, "%.16s%s%.120s %.40s", text_at(cell, "benchmark"),
+                 *params ? " " : "", params, text_at(metric, "name"));
+    }
     for (unsigned i = 0; i < s->rows; i++)
         if (strcmp(s->row[i].what, what) == 0)
             return &s->row[i];
@@ -80,11 +66,11 @@ static struct row *row_of(struct sheet *s, json_t *cell, json_t *metric)
     memset(r, 0, sizeof *r);
     memcpy(r->what, what, sizeof what);
     r->unit = text_at(metric, "unit");
-    r->better = text_at(metric, "better");
     return r;
 }
 
-static void collect(struct sheet *s, json_t *result)
+/* The cells of clients, or the ratios of ours to them. */
+static void collect(struct sheet *s, json_t *result, bool ratios)
 {
     json_t *cell, *metric;
     size_t i, j;
@@ -92,12 +78,14 @@ static void collect(struct sheet *s, json_t *result)
     json_array_foreach(json_object_get(result, "cells"), i, cell)
     {
         const char *target = in_place(text_at(cell, "target"), s->place);
+        const char *benchmark = text_at(cell, "benchmark");
 
-        if (!target || strcmp(text_at(cell, "benchmark"), "limits") == 0)
+        if (!target || strcmp(benchmark, "limits") == 0 ||
+            (strcmp(benchmark, "peers") == 0) != ratios)
             continue;
         json_array_foreach(json_object_get(cell, "metrics"), j, metric)
         {
-            int column = for_table(metric) ? column_of(s, target) : -1;
+            int column = peers_compares(metric) ? column_of(s, target) : -1;
             struct row *r = column >= 0 ? row_of(s, cell, metric) : NULL;
 
             if (r)
@@ -114,41 +102,16 @@ static void print_value(double v)
         printf(v >= 100 ? " %12.0f" : v >= 10 ? " %12.1f" : " %12.2f", v);
 }
 
-static double ratio(const struct row *r, unsigned ours, unsigned theirs)
+static void print_sheet(struct sheet *s)
 {
-    double a = r->value[ours], b = r->value[theirs];
-
-    if (a <= 0 || b <= 0)
-        return 0;
-    return strcmp(r->better, "more") == 0 ? a / b : b / a;
-}
-
-static void print_sheet(struct sheet *s, bool ratios)
-{
-    int ours = -1;
-
+    printf("%-64s %-6s", "", "");
     for (unsigned c = 0; c < s->columns; c++)
-        if (strcmp(s->column[c], "ours") == 0)
-            ours = (int)c;
-    if (ratios && ours < 0)
-        return;
-    printf("\n%s: %s\n%-64s %-6s", s->place,
-           ratios ? "ours against each (above 1: ours is better)" : "medians", "", "");
-    for (unsigned c = 0; c < s->columns; c++)
-        if (!ratios || (int)c != ours)
-            printf(" %12.12s", s->column[c]);
+        printf(" %12.12s", s->column[c]);
     putchar('\n');
     for (unsigned i = 0; i < s->rows; i++) {
-        const struct row *r = &s->row[i];
-
-        if (ratios && r->value[ours] <= 0)
-            continue;
-        printf("%-64.64s %-6s", r->what, ratios ? "" : r->unit);
-        for (unsigned c = 0; c < s->columns; c++) {
-            if (ratios && (int)c == ours)
-                continue;
-            print_value(ratios ? ratio(r, (unsigned)ours, c) : r->value[c]);
-        }
+        printf("%-64.64s %-6s", s->row[i].what, s->row[i].unit);
+        for (unsigned c = 0; c < s->columns; c++)
+            print_value(s->row[i].value[c]);
         putchar('\n');
     }
 }
@@ -168,7 +131,7 @@ static void print_limits(json_t *result, const char *place)
             continue;
         json_array_foreach(json_object_get(cell, "metrics"), j, metric)
         {
-            if (!for_table(metric))
+            if (!peers_compares(metric))
                 continue;
             if (!any)
                 printf("\n%s: limits\n", place);
@@ -183,15 +146,18 @@ static void print_limits(json_t *result, const char *place)
 
 void peers_table_print(json_t *result, const char *place)
 {
-    struct sheet s = {.place = place, .row = malloc(ROWS_MOST * sizeof *s.row)};
+    for (int ratios = 0; ratios < 2; ratios++) {
+        struct sheet s = {.place = place, .row = malloc(ROWS_MOST * sizeof *s.row)};
 
-    if (!s.row)
-        return;
-    collect(&s, result);
-    if (s.rows) {
-        print_sheet(&s, false);
-        print_sheet(&s, true);
+        if (!s.row)
+            return;
+        collect(&s, result, ratios);
+        if (s.rows) {
+            printf("\n%s: %s\n", place,
+                   ratios ? "ours against each; above 1 ours is better" : "medians");
+            print_sheet(&s);
+        }
+        free(s.row);
     }
     print_limits(result, place);
-    free(s.row);
 }

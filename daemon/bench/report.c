@@ -56,6 +56,10 @@ const char *html_figure(double v, char text[32])
 static const struct {
     const char *benchmark, *title, *what;
 } chapters[] = {
+    {"peers", "Against other clients",
+     "The same work by each, on one server. In the guest a system call takes about 3, a change of "
+     "threads 1.6, and a copy 9 times as long as on a real machine, for all of them: ratios hold, "
+     "times do not."},
     {"revalidate", "Revalidation",
      "What it costs to notice that a file was changed elsewhere, to drop what is stale, and what a "
      "writer feels meanwhile."},

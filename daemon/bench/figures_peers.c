@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The figures of `bench peers`: ours against each other client; see figures.c. */
+#include "daemon/bench/figures.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/bench/plot.h"
+#include "daemon/bench/result.h"
+
+/* The bars of a place; `part`: the first word of the work, which benchmark it is of. */
+static int write_one(FILE *f, json_t *merged, const char *place, const char *part,
+                     const char *title)
+{
+    struct plot p = {
+        .kind = PLOT_BARS,
+        .title = title,
+        .ylabel = "times as good",
+        .log_y = true,
+        .full = true,
+        .caption = "Ours against each other client, and against what the machine could do at best, "
+                   "within the same run. Above 1 ours is better. A logarithmic scale."};
+    size_t i, n = strlen(place), k = strlen(part);
+    json_t *c, *m;
+
+    json_array_foreach(json_object_get(merged, "cells"), i, c)
+    {
+        const char *target = text_at(c, "target"), *work = param_at(c, "work");
+
+        if (strcmp(text_at(c, "benchmark"), "peers") != 0 || strncmp(target, place, n) != 0 ||
+            target[n] != ':' || strncmp(work, part, k) != 0 || work[k] != ' ' ||
+            !(m = metric_at(c, "ratio")))
+            continue;
+        plot_add(plot_series(&p, target + n + 1), (double)plot_group(&p, work + k + 1),
+                 number_at(m, "median"), number_at(m, "q1"), number_at(m, "q3"));
+    }
+    return plot_write(f, &p);
+}
+
+int figures_peers(FILE *f, json_t *merged)
+{
+    static const char *const all[][3] = {
+        {"guest", "io", "In the guest: reading and writing"},
+        {"guest", "meta", "In the guest: names and attributes"},
+        {"guest", "revalidate", "In the guest: revalidation"},
+        {"host", "io", "On this machine: reading and writing"},
+        {"host", "meta", "On this machine: names and attributes"},
+        {"host", "revalidate", "On this machine: revalidation"},
+    };
+    int rc = 0;
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        int wrote = write_one(f, merged, all[i][0], all[i][1], all[i][2]);
+
+        rc = rc ? rc : wrote;
+    }
+    return rc;
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What `bench peers` makes of the results of its scripts: one result, and ratios that point the
+ * right way. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "daemon/bench/peers.h"
+
+/* Nothing here fails that would say so. */
+int bench_fail(int status, const char *format, ...)
+{
+    fail_msg("%s", format);
+    return status;
+}
+
+json_t *machine_describe(void)
+{
+    return json_object();
+}
+
+/* A cell with one metric of three repetitions. */
+static json_t *cell(const char *benchmark, const char *target, const char *work, const char *metric,
+                    const char *better, double a, double b, double c)
+{
+    return json_pack("{s:s, s:s, s:{s:s}, s:[{s:s, s:s, s:s, s:f, s:[f,f,f]}]}", "benchmark",
+                     benchmark, "target", target, "parameters", "work", work, "metrics", "name",
+                     metric, "unit", "x", "better", better, "median", b, "samples", a, b, c);
+}
+
+static json_t *part(void)
+{
+    json_t *o = json_pack("{s:{s:s}, s:i, s:i, s:[{s:s, s:s}, {s:s, s:s}], s:[]}", "machine",
+                          "kernel", "6.1", "repetitions", 3, "warm_up", 1, "targets", "name",
+                          "ours", "what", "a", "name", "kernel v3", "what", "b", "cells");
+    json_t *cells = json_object_get(o, "cells");
+    json_t *open = cell("meta", "ours", "open", "open_p50_us", "less", 10, 20, 40);
+
+    json_object_set_new(
+        open, "limit",
+        json_pack("{s:s, s:s, s:s}", "target", "libnfs", "work", "open", "metric", "open_p50_us"));
+    json_array_append_new(cells, open);
+    json_array_append_new(cells,
+                          cell("meta", "kernel v3", "open", "open_p50_us", "less", 20, 40, 80));
+    json_array_append_new(cells,
+                          cell("limits", "libnfs", "open", "open_p50_us", "less", 5, 10, 20));
+    json_array_append_new(cells, cell("io", "ours", "read", "mb_s", "more", 100, 200, 300));
+    json_array_append_new(cells, cell("io", "kernel v3", "read", "mb_s", "more", 400, 400, 400));
+    json_array_append_new(cells, cell("io", "ours", "lost", "lost_writes", "zero", 0, 0, 0));
+    json_array_append_new(cells, cell("io", "kernel v3", "lost", "lost_writes", "zero", 1, 1, 1));
+    return o;
+}
+
+static json_t *merged(void)
+{
+    json_t *all = json_pack("{s:[], s:[]}", "targets", "cells"), *p = part();
+
+    peers_merge(all, p, "guest", "slow");
+    peers_merge(all, p, "host", "fast");
+    json_decref(p);
+    return all;
+}
+
+static json_t *find(json_t *all, const char *benchmark, const char *target, const char *work)
+{
+    json_t *c;
+    size_t i;
+
+    json_array_foreach(json_object_get(all, "cells"), i, c)
+    {
+        if (strcmp(text_at(c, "benchmark"), benchmark) == 0 &&
+            strcmp(text_at(c, "target"), target) == 0 && strcmp(param_at(c, "work"), work) == 0)
+            return c;
+    }
+    return NULL;
+}
+
+static void places_do_not_mix(void **state)
+{
+    json_t *all = merged(), *targets = json_object_get(all, "targets");
+
+    assert_int_equal(json_array_size(json_object_get(all, "cells")), 14);
+    assert_int_equal(json_array_size(targets), 4);
+    assert_string_equal(text_at(json_array_get(targets, 0), "name"), "guest:ours");
+    assert_string_equal(text_at(json_array_get(targets, 3), "what"), "b; fast");
+    assert_non_null(json_object_get(json_object_get(all, "machines"), "host"));
+
+    /* the limit of a guest's cell is the guest's */
+    json_t *open = find(all, "meta", "host:ours", "open");
+    assert_non_null(open);
+    assert_string_equal(text_at(json_object_get(open, "limit"), "target"), "host:libnfs");
+    assert_true(limit_of(all, open, "open_p50_us") == 10);
+    json_decref(all);
+}
+
+static void above_one_is_better(void **state)
+{
+    json_t *all = merged(), *times, *rates, *limit;
+
+    peers_ratios(all, "guest");
+    times = find(all, "peers", "guest:kernel v3", "meta work=open open_p50_us");
+    rates = find(all, "peers", "guest:kernel v3", "io work=read mb_s");
+    limit = find(all, "peers", "guest:limit", "meta work=open open_p50_us");
+    assert_true(times && rates && limit);
+    assert_true(number_at(metric_at(times, "ratio"), "median") == 2);
+    /* of the ratios in each repetition (1/4, 1/2, 3/4), not of the medians */
+    assert_true(number_at(metric_at(rates, "ratio"), "median") == 0.5);
+    assert_true(number_at(metric_at(rates, "ratio"), "max") == 0.75);
+    assert_true(number_at(metric_at(limit, "ratio"), "median") == 0.5);
+    /* what must be 0 is not a matter of more or less; and the other place was not asked for */
+    assert_null(find(all, "peers", "guest:kernel v3", "io work=lost lost_writes"));
+    assert_null(find(all, "peers", "host:kernel v3", "io work=read mb_s"));
+    json_decref(all);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(places_do_not_mix),
+        cmocka_unit_test(above_one_is_better),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

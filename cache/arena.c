@@ -257,3 +257,23 @@ bool arena_next_data(const struct arena *a, enum arena_region r, uint32_t from, 
     *end = last > count ? count : last;
     return true;
 }
+
+/* A huge page that goes in part is split by the kernel. If it cannot be just then (somebody refers
+ * to it), the part is zeroed and its memory stays with the rest: less than 2 MiB. */
+void arena_release(const struct arena *a, enum arena_region r, uint32_t first, uint32_t n)
+{
+    uint64_t base = a->header->region[r].offset, size = a->header->region[r].size;
+    uint64_t from = round_up(base + first * size, PAGE_SIZE);
+    uint64_t to = (base + (uint64_t)(first + n) * size) / PAGE_SIZE * PAGE_SIZE;
+
+    if (from < to)
+        (void)!fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
+                         (off_t)(to - from));
+}
+
+uint64_t arena_memory(const struct arena *a)
+{
+    struct stat st;
+
+    return fstat(a->fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}

@@ -120,15 +120,21 @@ void arena_close(struct arena *a);
 bool arena_next_data(const struct arena *a, enum arena_region r, uint32_t from, uint32_t *first,
                      uint32_t *end);
 
+/* Gives the memory of records [first, first + n) back to the system, whole pages of it. Nobody may
+ * use them meanwhile; they read as zeroes afterwards. */
+void arena_release(const struct arena *a, enum arena_region r, uint32_t first, uint32_t n);
+/* Bytes of memory that the arena takes now, all regions together. */
+uint64_t arena_memory(const struct arena *a);
+
 static inline void *arena_at(const struct arena *a, enum arena_region r, uint32_t index)
 {
     return a->base[r] + (uint64_t)index * a->header->region[r].size;
 }
 
 /*
- * A free list over one region. Volatile; rebuilt by one scan in slab_new(). Allocation hands out a
- * record that is not yet live: fill it, then slab_publish(). Any thread; takes its own lock (a
- * leaf).
+ * Who has which record of one region. Volatile; rebuilt by one scan in slab_new(). Allocation hands
+ * out a record that is not yet live: fill it, then slab_publish(). Any thread; takes its own lock
+ * (a leaf).
  */
 struct slab;
 /* Scans the records' `live` words. Frames have none: their slab begins with all of them free.
@@ -140,10 +146,15 @@ struct slab *slab_new_scan(struct arena *a, enum arena_region region,
                            bool (*in_use)(uint32_t index, void *arg), void *arg);
 void slab_destroy(struct slab *s);
 /* An index, or 0 when the region is full. The record's `live` word is 0, the rest is as it was
- * left by its last owner (zero if it never had one). O(1); the last freed comes first. */
+ * left by its last owner (zero if it never had one). O(1); the lowest free one comes first. */
 uint32_t slab_alloc(struct slab *s);
+/* The same, of the indexes below `below` only. */
+uint32_t slab_alloc_below(struct slab *s, uint32_t below);
 /* Returns a record that was allocated; its `live` word (a frame has none) is cleared first. */
 void slab_free(struct slab *s, uint32_t index);
+/* Gives the memory of free records at and above `from` back to the system; they read as zeroes
+ * then. May take milliseconds; who allocates meanwhile does not wait. */
+void slab_release(struct slab *s, uint32_t from);
 /* Number of records handed out. */
 uint32_t slab_used(const struct slab *s);
 

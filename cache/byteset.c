@@ -7,6 +7,8 @@
  */
 #include "cache/byteset.h"
 
+#include <string.h>
+
 #include "cache/internal.h"
 
 #define MASK_BIT   0x80000000u
@@ -225,4 +227,16 @@ uint32_t byteset_count(struct cache *c, byteset s)
     for (unsigned i = 0; i < MASK_WORDS; i++)
         n += (uint32_t)__builtin_popcountll(w[i]);
     return n;
+}
+
+void byteset_migrate(struct cache *c, byteset *s)
+{
+    if (!is_mask(*s) || !mask_goes(c, *s & ~MASK_BIT))
+        return;
+
+    uint32_t m = mask_alloc(c);
+
+    memcpy(mask_at(c, m), words(c, *s), PAGE_SIZE / 8);
+    mask_free(c, *s & ~MASK_BIT);
+    *s = MASK_BIT | m;
 }

@@ -55,5 +55,7 @@ bool byteset_run(struct cache *c, byteset s, uint32_t from, uint32_t *lo, uint32
 /* True if every byte of [lo, hi) is a member. */
 bool byteset_contains(struct cache *c, byteset s, uint32_t lo, uint32_t hi);
 uint32_t byteset_count(struct cache *c, byteset s);
+/* Moves its mask out of a frame that goes. */
+void byteset_migrate(struct cache *c, byteset *s);
 
 #endif

@@ -7,9 +7,10 @@
  * an unmap first; the yielder does so under a write(2) that waits for memory, where the reclaimer
  * cannot (pool.c). All sleep while there is nothing to do.
  *
- * The budget. One frame costs 4096 bytes, and for itself a page record (80), a reference count (2),
- * a place on the free stack (4), a ghost (4) and its slot in the mapping's Judy array (about 6):
- * 96 bytes. So a budget of N bytes has N / 4192 frames. Frames carry pages, twins and masks alike.
+ * The budget. One frame costs 4096 bytes, and for itself a page record (80), a reference count (4),
+ * a ghost (4), two bits in maps and its slot in the mapping's Judy array (about 6): less than 96
+ * bytes. So a budget of N bytes has N / 4192 frames. Frames carry pages, twins and masks alike. The
+ * arena has address space for more of them: up to size_max.
  */
 #include <sched.h>
 #include <stdio.h>
@@ -18,7 +19,6 @@
 
 #include "cache/internal.h"
 
-#define PAGE_METADATA    96
 #define OVERFLOW_LEAST   (16u << 20)
 #define OVERFLOW_MOST    (32u << 20)
 #define FLUSH_EVERY_NS   500000000ull
@@ -33,14 +33,20 @@ uint64_t cache_now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static uint32_t budget_frames(const struct cache_config *c)
+/* Masks are named by frame and number in 31 bits. */
+uint32_t cache_frames_of(uint64_t size)
 {
-    uint64_t n = c->size / (PAGE_SIZE + PAGE_METADATA);
+    uint64_t n = size / (PAGE_SIZE + PAGE_METADATA);
 
-    return n > UINT32_MAX / 16 ? UINT32_MAX / 16 : (uint32_t)n;
+    return n > UINT32_MAX / 32 ? UINT32_MAX / 32 : (uint32_t)n;
 }
 
-static uint32_t overflow_frames(uint32_t frames)
+static uint32_t frames_most(const struct cache_config *c)
+{
+    return cache_frames_of(c->size_max > c->size ? c->size_max : c->size);
+}
+
+uint32_t cache_overflow_of(uint32_t frames)
 {
     uint32_t n = frames / 16 + OVERFLOW_LEAST / PAGE_SIZE;
 
@@ -54,13 +60,19 @@ static uint32_t mask_frames(uint32_t frames)
     return frames / 8 * 5 + 8;
 }
 
+uint32_t cache_records_of(uint32_t frames)
+{
+    uint32_t n = frames + cache_overflow_of(frames) + 1;
+
+    return n + n / 8;
+}
+
 void cache_arena_sizes(const struct cache_config *c, struct arena_sizes *sizes)
 {
-    uint32_t n = budget_frames(c);
+    uint32_t n = frames_most(c);
 
-    sizes->frames = n + overflow_frames(n) + 1;
-    sizes->pages = sizes->frames + sizes->frames / 8;
-    sizes->frames += mask_frames(n);
+    sizes->frames = n + cache_overflow_of(n) + 1 + mask_frames(n);
+    sizes->pages = cache_records_of(n);
     sizes->page_size = sizeof(struct page);
 }
 
@@ -80,6 +92,40 @@ static bool each_mapping(struct cache *c, void (*fn)(struct mapping *m, void *ar
     }
     pthread_mutex_unlock(&c->wait_lock);
     return all;
+}
+
+/* NULL: no such mapping, or it is being freed. */
+static struct mapping *lock_mapping_of(struct cache *c, uint32_t inode)
+{
+    for (;;) {
+        pthread_mutex_lock(&c->wait_lock);
+
+        struct mapping *m = c->mapping_of[inode];
+        bool gone = !m || m->leaving, locked = !gone && pthread_mutex_trylock(&m->lock) == 0;
+
+        pthread_mutex_unlock(&c->wait_lock);
+        if (locked || gone)
+            return gone ? NULL : m; /* who frees it waits for the lock */
+        sched_yield();
+    }
+}
+
+void cache_walk(struct cache *c, bool (*fn)(struct mapping *m, uint64_t *index, void *arg),
+                void *arg)
+{
+    for (uint32_t inode = 1; inode < c->inode_count; inode++) {
+        uint64_t index = 0;
+        bool more = __atomic_load_n(&c->mapping_of[inode], __ATOMIC_RELAXED) != NULL;
+
+        while (more) {
+            struct mapping *m = lock_mapping_of(c, inode);
+
+            if (!m)
+                break;
+            more = fn(m, &index, arg);
+            mapping_unlock(m);
+        }
+    }
 }
 
 static void kick_one(struct mapping *m, void *arg)
@@ -244,9 +290,12 @@ struct cache *cache_new(const struct cache_config *config, struct arena *arena,
     c->remote = remote;
     c->kernel = kernel;
     c->ctx = ctx;
-    c->frames = budget_frames(config);
-    c->frames_total = c->frames + overflow_frames(c->frames);
-    c->frames_masks = c->frames_total + mask_frames(c->frames);
+    c->size = config->size;
+    c->frames = cache_frames_of(config->size);
+    c->frames_total = c->frames + cache_overflow_of(c->frames);
+    c->frames_most = frames_most(config);
+    c->dirty_limit = config->dirty_limit;
+    c->dirty_background = config->dirty_background;
     c->starved_tail = &c->starved;
     c->parked_tail = &c->parked;
     if (!c->config.write_inflight)
@@ -259,11 +308,13 @@ struct cache *cache_new(const struct cache_config *config, struct arena *arena,
     pthread_mutex_init(&c->wb_lock, NULL);
     pthread_mutex_init(&c->wait_lock, NULL);
     pthread_mutex_init(&c->helper_lock, NULL);
+    pthread_mutex_init(&c->resize_lock, NULL);
     pthread_condattr_init(&mono);
     pthread_condattr_setclock(&mono, CLOCK_MONOTONIC);
     pthread_cond_init(&c->flusher_wake, &mono);
     pthread_cond_init(&c->reclaimer_wake, &mono);
     pthread_cond_init(&c->yielder_wake, &mono);
+    pthread_cond_init(&c->resize_wake, &mono);
     pthread_condattr_destroy(&mono);
     if (!c->mapping_of || pool_start(c) != 0)
         goto fail;
@@ -298,6 +349,8 @@ void cache_free(struct cache *c)
     pthread_cond_destroy(&c->flusher_wake);
     pthread_cond_destroy(&c->reclaimer_wake);
     pthread_cond_destroy(&c->yielder_wake);
+    pthread_cond_destroy(&c->resize_wake);
+    pthread_mutex_destroy(&c->resize_lock);
     pthread_mutex_destroy(&c->helper_lock);
     pthread_mutex_destroy(&c->wait_lock);
     pthread_mutex_destroy(&c->wb_lock);
@@ -349,6 +402,12 @@ void cache_stats(struct cache *c, struct cache_stats *s)
 {
     *s = (struct cache_stats){
         .frames = c->frames,
+        .moved = c->n.moved,
+        .size = c->size,
+        .size_max = (uint64_t)c->frames_most * (PAGE_SIZE + PAGE_METADATA),
+        .memory = arena_memory(c->arena),
+        .dirty_limit = c->dirty_limit,
+        .dirty_background = c->dirty_background,
         .pages = c->n.pages,
         .twins = c->n.twins,
         .dirty = c->n.dirty,

@@ -125,6 +125,7 @@ enum cache_wcc { CACHE_WCC_STRICT, CACHE_WCC_BRACKET, CACHE_WCC_TRUST };
 
 struct cache_config {
     uint64_t size;             /* bytes for pages and their metadata */
+    uint64_t size_max;         /* what a resize may make of it; less than size: that */
     uint64_t dirty_limit;      /* bytes; writers wait above it */
     uint64_t dirty_background; /* bytes; writeback starts above it */
     uint64_t dirty_expire_ns;  /* age at which dirty bytes are written anyway */
@@ -324,13 +325,48 @@ uint64_t mapping_discard(struct mapping *m);
 /* Bytes of a mapping that the server has not committed. Counts by walking them. */
 uint64_t mapping_dirty_bytes(struct mapping *m);
 
+/* ---- another size, while it is in use ----------------------------------------------------- */
+
+struct cache_resize {
+    uint64_t size;                          /* as in cache_config */
+    uint64_t dirty_limit, dirty_background; /* ... for that size */
+    /* results */
+    uint64_t was, reached; /* bytes */
+    uint64_t moved;        /* pages */
+    uint64_t evicted;
+    uint64_t returned; /* bytes of memory that the system has again */
+    /* private */
+    bool stop;
+};
+
+/* Gives the cache another size; what does not fit is evicted, written back if need be, and what
+ * lies in memory that goes is moved (resize.c). Blocks until the memory is returned to the system,
+ * which a server that is away can keep it from; helper threads only. 0; -EBUSY: another is under
+ * way; -ERANGE: above size_max; -ENOMEM; -EINTR: cache_resize_stop(), `reached` says what it is now
+ * and the limits are still those for `size` (cache_set_limits()). */
+int cache_resize(struct cache *c, struct cache_resize *r);
+/* Ends one that is under way; any thread. False: there was none. */
+bool cache_resize_stop(struct cache *c);
+void cache_set_limits(struct cache *c, uint64_t dirty_limit, uint64_t dirty_background);
+
+struct cache_resize_state {
+    bool running;
+    uint64_t size, target; /* bytes; the size now, and what it is to be */
+    uint64_t left;         /* bytes in use that have yet to go, or to be moved */
+    uint64_t moved;        /* pages, so far */
+};
+/* Any thread. */
+void cache_resize_state(struct cache *c, struct cache_resize_state *out);
+
 /* ---- figures ------------------------------------------------------------------------------ */
 
 struct cache_stats {
     uint64_t frames, frames_free, pages, masks, twins;
     uint64_t clean, dirty, unstable, writeback, pinned, mapped; /* pages */
-    uint64_t dirty_bytes;
-    uint64_t metadata_bytes_page; /* per page, at most */
+    uint64_t dirty_bytes, dirty_limit, dirty_background;
+    uint64_t size, size_max, memory; /* bytes: the budget, what it may become, what is taken */
+    uint64_t moved;                  /* pages, by resizes */
+    uint64_t metadata_bytes_page;    /* per page, at most */
     uint64_t hits, misses, readahead_pages, readahead_used, readahead_wasted;
     uint64_t fetches, fetch_bytes, writes, write_bytes, commits, refetched_old;
     uint64_t evicted, reclaim_unmaps, throttled;

@@ -2,7 +2,10 @@
 /*
  * What the files of cache/ share, and nobody else includes.
  *
- *   pool.c        frames, page records, masks; the reclaim queues (S3-FIFO)
+ *   frames.c      frames and masks: references, limits, which of them go
+ *   pool.c        which page to give up: the reclaim queues (S3-FIFO)
+ *   resize.c      another size of the cache, while it is in use
+ *   migrate.c     pages move to other frames
  *   mapping.c     a file's pages: index, accounting, size, errors, lifetime
  *   read.c        READ: hits, fetches, what a fetch may still be used for
  *   readahead.c   how far ahead
@@ -29,10 +32,12 @@
 #include <pthread.h>
 
 #include "cache/cache.h"
+#include "cache/indexmap.h"
 #include "cache/page.h"
 #include "cache/point.h"
 
 #define MAPPING_MAGIC 0x6d617070u
+#define PAGE_METADATA 96 /* bytes beside a frame; cache.c */
 
 /* One READ of pages [first, first + pages) on its way. */
 struct fetch {
@@ -71,6 +76,7 @@ struct mapping {
     uint32_t inode;
     struct cache *c;
     void *host;
+    bool leaving; /* being freed; wait_lock */
     pthread_mutex_t lock;
     pthread_mutex_t reval_lock;
 
@@ -159,24 +165,34 @@ struct cache {
     const struct cache_kernel_ops *kernel;
     void *ctx;
 
-    /* pool.c */
+    /* frames.c, pool.c */
     pthread_mutex_t pool_lock;
     struct slab *page_slab;
-    uint32_t frames;       /* within the budget */
-    uint32_t frames_total; /* with the overflow */
-    uint32_t frames_masks; /* with what masks may take when all else is used up */
-    uint32_t *free_frames;
-    uint32_t nfree, frames_carved;
+    _Atomic uint32_t frames;       /* the budget */
+    _Atomic uint32_t frames_total; /* with the overflow */
+    uint32_t frames_most;          /* what the budget may become: the arena has no more room */
+    struct indexmap frame_map;
+    uint32_t frame_count; /* indexes of frames */
     _Atomic uint32_t frames_used;
-    _Atomic uint16_t *frame_refs;
+    _Atomic uint32_t *frame_refs;
+    uint32_t goes_above; /* while a resize runs: marked frames above it count as ... */
+    _Atomic uint32_t frames_going;
     uint32_t *mask_free; /* stack */
-    uint32_t nmask_free, nmask_cap, nmasks, masks_used;
+    uint32_t nmask_free, nmask_cap, masks_used;
     struct queue small, main;
     uint32_t *ghost; /* fingerprints, GHOST_WAYS each bucket */
     uint32_t ghost_buckets;
     uint32_t ghost_hand;
     struct mapping **mapping_of; /* by inode index */
     uint32_t inode_count;
+
+    /* resize.c */
+    pthread_mutex_t resize_lock; /* one at a time */
+    struct cache_resize *resize; /* the one under way; helper_lock */
+    pthread_cond_t resize_wake;
+    uint32_t resize_target;                               /* frames */
+    uint64_t resize_moved;                                /* n.moved when it began */
+    _Atomic uint64_t size, dirty_limit, dirty_background; /* bytes */
 
     pthread_mutex_t wb_lock;
     struct mapping *wb_head, *wb_tail;
@@ -206,7 +222,7 @@ struct cache {
         _Atomic uint64_t fetches, fetch_bytes, writes, write_bytes, commits, refetched;
         _Atomic uint64_t evicted, reclaim_unmaps, throttled;
         _Atomic uint64_t asked, changed, dropped, kept, second;
-        _Atomic uint64_t alarms, verifier_changes, write_errors;
+        _Atomic uint64_t alarms, verifier_changes, write_errors, moved;
     } n;
 };
 
@@ -234,24 +250,50 @@ static inline uint64_t *mask_at(struct cache *c, uint32_t mask)
     return (uint64_t *)(c->arena->base[ARENA_FRAMES] + (uint64_t)mask * (PAGE_SIZE / 8));
 }
 
+/* ---- frames.c ---- */
+int frames_start(struct cache *c);
+void frames_stop(struct cache *c);
+/* A frame with one reference, content undefined, if fewer than `limit` are in use; or 0. */
+uint32_t frame_take(struct cache *c, uint32_t limit);
+/* However many are in use, but below index `below`. */
+uint32_t frame_take_below(struct cache *c, uint32_t below);
+void frame_ref(struct cache *c, uint32_t frame);
+void frame_unref(struct cache *c, uint32_t frame);
+#define FRAME_GOES 0x80000000u /* in frame_refs, above the count */
+static inline unsigned frame_count(struct cache *c, uint32_t frame)
+{
+    return atomic_load_explicit(&c->frame_refs[frame], memory_order_acquire) & ~FRAME_GOES;
+}
+/* Whether a resize wants it free. */
+static inline bool frame_goes(struct cache *c, uint32_t frame)
+{
+    return atomic_load_explicit(&c->frame_refs[frame], memory_order_relaxed) & FRAME_GOES;
+}
+uint32_t mask_alloc(struct cache *c);
+void mask_free(struct cache *c, uint32_t mask);
+bool mask_goes(struct cache *c, uint32_t mask);
+/* From here on the frames above index `above` that are in use go; c->frames_going counts them. */
+void frames_mark(struct cache *c, uint32_t above);
+/* Nothing goes any more; the memory of free frames above `above` is given back. May take
+ * milliseconds; who wants a frame meanwhile does not wait. */
+void frames_release(struct cache *c, uint32_t above);
+
 /* ---- pool.c ---- */
 int pool_start(struct cache *c);
 void pool_stop(struct cache *c);
+/* A table of ghosts for c->frames frames, empty. */
+int pool_ghosts(struct cache *c);
 /* A frame with one reference, content undefined; 0: none to be had (kick reclaim, park). May evict
  * clean pages, of `held` (its lock is held by the caller, or NULL) and of others. `emergency`
  * reaches into the overflow. */
 uint32_t frame_alloc(struct cache *c, struct mapping *held, bool emergency);
-void frame_ref(struct cache *c, uint32_t frame);
-void frame_unref(struct cache *c, uint32_t frame);
-static inline unsigned frame_count(struct cache *c, uint32_t frame)
-{
-    return atomic_load_explicit(&c->frame_refs[frame], memory_order_acquire);
-}
-uint32_t mask_alloc(struct cache *c);
-void mask_free(struct cache *c, uint32_t mask);
+/* Gives one clean page up. False: none was to be had. */
+bool evict_one(struct cache *c, struct mapping *held);
 /* Puts a clean page on its queue, or takes it off. Mapping lock held. */
 void reclaim_insert(struct mapping *m, struct page *p);
 void reclaim_remove(struct mapping *m, struct page *p);
+/* The page's record becomes `to`, which gets its content; mapping lock held. */
+void reclaim_move(struct mapping *m, struct page *p, struct page *to);
 static inline void reclaim_hit(struct page *p)
 {
     if ((p->flags & PG_FREQ) != PG_FREQ)
@@ -267,6 +309,11 @@ bool pool_low(struct cache *c);
  * the caller has no page in hand. False: the overflow is half used up, and nothing can be evicted.
  */
 bool pool_settle(struct cache *c, struct mapping *held);
+
+/* ---- migrate.c; no lock held ---- */
+/* Moves what lies in frames that go, and page records above `records`, to where they may stay. What
+ * others hold goes when they let go of it. */
+void migrate(struct cache *c, uint32_t records);
 
 /* The first member of a Judy1 set at or after *index. */
 static inline bool set_next(Pcvoid_t set, uint64_t *index)
@@ -380,6 +427,15 @@ static inline void cache_leave(struct cache *c)
     atomic_fetch_sub(&c->inside, 1);
 }
 void flusher_wake(struct cache *c);
+/* Calls fn with each mapping's lock held and *index 0, and again as long as it returns true, so
+ * that others get the lock in between. Mappings that are made or freed meanwhile may be left out.
+ * Helper threads; no lock held. */
+void cache_walk(struct cache *c, bool (*fn)(struct mapping *m, uint64_t *index, void *arg),
+                void *arg);
+/* How many frames a budget of `size` bytes has, and page records there are for so many. */
+uint32_t cache_frames_of(uint64_t size);
+uint32_t cache_overflow_of(uint32_t frames);
+uint32_t cache_records_of(uint32_t frames);
 uint64_t cache_now_ns(void);
 
 #endif

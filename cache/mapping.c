@@ -35,8 +35,8 @@ struct mapping *mapping_new(struct cache *c, uint32_t inode, void *host, uint64_
         c->mappings->all_prev = m;
     c->mappings = m;
     c->nmappings++;
+    __atomic_store_n(&c->mapping_of[inode], m, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&c->wait_lock);
-    c->mapping_of[inode] = m;
     return m;
 }
 
@@ -54,6 +54,7 @@ void mapping_free(struct mapping *m)
     if (m->all_next)
         m->all_next->all_prev = m->all_prev;
     c->nmappings--;
+    m->leaving = true;
     pthread_mutex_unlock(&c->wait_lock);
 
     mapping_lock(m);
@@ -64,9 +65,11 @@ void mapping_free(struct mapping *m)
     Judy1FreeArray(&m->dirty, PJE0);
     Judy1FreeArray(&m->unstable, PJE0);
     Judy1FreeArray(&m->twins, PJE0);
-    c->mapping_of[m->inode] = NULL;
     wb_forget_edges(m);
     mapping_unlock(m);
+    pthread_mutex_lock(&c->wait_lock);
+    __atomic_store_n(&c->mapping_of[m->inode], NULL, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&c->wait_lock);
     pthread_mutex_destroy(&m->lock);
     pthread_mutex_destroy(&m->reval_lock);
     pthread_cond_destroy(&m->plain_done);

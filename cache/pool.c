@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Memory: frames, masks, and which clean page to give up.
+ * Memory: which clean page to give up when frames (frames.c) are wanted.
  *
- * Frames are counted references: the page has one, a twin has one, every READ being answered has
- * one. The budget is a number of frames; a small overflow beyond it serves only those who cannot be
- * told to wait (a mapped page that the kernel writes back, the twin of an invalidated page).
+ * The budget is a number of frames; a small overflow beyond it serves only those who cannot be told
+ * to wait (a mapped page that the kernel writes back, the twin of an invalidated page).
  *
  * Reclaim is S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023):
  *
@@ -33,23 +32,34 @@
 int pool_start(struct cache *c)
 {
     c->page_slab = slab_new(c->arena, ARENA_PAGES);
-    c->free_frames = calloc(c->frames_masks + 1, sizeof *c->free_frames);
-    c->frame_refs = calloc(c->frames_masks + 1, sizeof *c->frame_refs);
-    c->ghost_buckets = c->frames / GHOST_WAYS + 1;
-    c->ghost = calloc((size_t)c->ghost_buckets * GHOST_WAYS, sizeof *c->ghost);
-    if (!c->page_slab || !c->free_frames || !c->frame_refs || !c->ghost)
-        return -ENOMEM;
-    return 0;
+    return c->page_slab && frames_start(c) == 0 && pool_ghosts(c) == 0 ? 0 : -ENOMEM;
 }
 
 void pool_stop(struct cache *c)
 {
     if (c->page_slab)
         slab_destroy(c->page_slab);
-    free(c->free_frames);
-    free(c->frame_refs);
-    free(c->mask_free);
+    frames_stop(c);
     free(c->ghost);
+}
+
+/* What was evicted long ago is forgotten with the old table. */
+int pool_ghosts(struct cache *c)
+{
+    uint32_t buckets = c->frames / GHOST_WAYS + 1;
+    uint32_t *ghost = calloc((size_t)buckets * GHOST_WAYS, sizeof *ghost);
+
+    if (!ghost)
+        return -ENOMEM;
+    pthread_mutex_lock(&c->pool_lock);
+
+    uint32_t *old = c->ghost;
+
+    c->ghost = ghost;
+    c->ghost_buckets = buckets;
+    pthread_mutex_unlock(&c->pool_lock);
+    free(old);
+    return 0;
 }
 
 /* ---- the queues; pool lock held ---- */
@@ -153,6 +163,23 @@ void reclaim_remove(struct mapping *m, struct page *p)
     pthread_mutex_unlock(&c->pool_lock);
 }
 
+void reclaim_move(struct mapping *m, struct page *p, struct page *to)
+{
+    struct cache *c = m->c;
+    uint32_t r = page_record(c, to), live = atomic_load(&p->live);
+
+    pthread_mutex_lock(&c->pool_lock);
+    *to = *p; /* links too: they change under the pool lock alone */
+    slab_publish(&to->live, live);
+    if (p->flags & PG_QUEUED) {
+        struct queue *q = queue_of(c, p);
+
+        *(p->prev ? &page_at(c, p->prev)->next : &q->head) = r;
+        *(p->next ? &page_at(c, p->next)->prev : &q->tail) = r;
+    }
+    pthread_mutex_unlock(&c->pool_lock);
+}
+
 /* The next page to give up, off its queue, with its mapping locked (unless it is `held`); NULL:
  * none within a bounded walk. Pool lock held. */
 static struct page *victim(struct cache *c, struct mapping *held, struct mapping **owner)
@@ -209,7 +236,7 @@ static struct page *victim(struct cache *c, struct mapping *held, struct mapping
 }
 
 /* Gives one clean page up. False: none to be had. */
-static bool evict_one(struct cache *c, struct mapping *held)
+bool evict_one(struct cache *c, struct mapping *held)
 {
     struct mapping *m = NULL;
 
@@ -231,50 +258,18 @@ static bool evict_one(struct cache *c, struct mapping *held)
 
 /* ---- frames ---- */
 
-/* Frames are carved in order the first time, so that memory is touched only as it is needed.
- * 0: `limit` frames are in use. */
-static uint32_t take_frame(struct cache *c, uint32_t limit)
-{
-    uint32_t f = 0;
-
-    pthread_mutex_lock(&c->pool_lock);
-    if (c->frames_used < limit) {
-        f = c->nfree ? c->free_frames[--c->nfree] : ++c->frames_carved;
-        c->frames_used++;
-    }
-    pthread_mutex_unlock(&c->pool_lock);
-    if (f)
-        atomic_store_explicit(&c->frame_refs[f], 1, memory_order_release);
-    return f;
-}
-
 uint32_t frame_alloc(struct cache *c, struct mapping *held, bool emergency)
 {
     uint32_t f;
 
     do {
-        f = take_frame(c, c->frames);
+        f = frame_take(c, c->frames);
     } while (!f && evict_one(c, held));
     if (!f && emergency)
-        f = take_frame(c, c->frames_total);
+        f = frame_take(c, c->frames_total);
     if (!f)
         reclaim_wake(c);
     return f;
-}
-
-void frame_ref(struct cache *c, uint32_t frame)
-{
-    atomic_fetch_add_explicit(&c->frame_refs[frame], 1, memory_order_relaxed);
-}
-
-void frame_unref(struct cache *c, uint32_t frame)
-{
-    if (!frame || atomic_fetch_sub_explicit(&c->frame_refs[frame], 1, memory_order_acq_rel) != 1)
-        return;
-    pthread_mutex_lock(&c->pool_lock);
-    c->free_frames[c->nfree++] = frame;
-    c->frames_used--;
-    pthread_mutex_unlock(&c->pool_lock);
 }
 
 bool pool_settle(struct cache *c, struct mapping *held)
@@ -293,58 +288,6 @@ bool pool_low(struct cache *c)
 
     pthread_mutex_unlock(&c->pool_lock);
     return low;
-}
-
-/* ---- masks: eight to a frame ---- */
-
-uint32_t mask_alloc(struct cache *c)
-{
-    for (;;) {
-        uint32_t m = 0;
-
-        pthread_mutex_lock(&c->pool_lock);
-        if (c->nmask_free) {
-            m = c->mask_free[--c->nmask_free];
-            c->masks_used++;
-        }
-        pthread_mutex_unlock(&c->pool_lock);
-        if (m) {
-            memset(mask_at(c, m), 0, PAGE_SIZE / 8);
-            return m;
-        }
-
-        /* The page that needs it is in the middle of a change: nothing is evicted here, the next
-         * frame_alloc() pays. */
-        uint32_t f = take_frame(c, c->frames_masks);
-
-        if (!f) {
-            /* Five masks for every page: there cannot be more. */
-            fprintf(stderr, "nfscached: out of masks (%u in use)\n", c->masks_used);
-            abort();
-        }
-        pthread_mutex_lock(&c->pool_lock);
-        if (c->nmasks + 8 > c->nmask_cap) { /* all of them may be free one day */
-            uint32_t cap = c->nmask_cap ? c->nmask_cap * 2 : 1024;
-            uint32_t *n = realloc(c->mask_free, cap * sizeof *n);
-
-            if (!n)
-                abort();
-            c->mask_free = n;
-            c->nmask_cap = cap;
-        }
-        for (uint32_t i = 0; i < 8; i++)
-            c->mask_free[c->nmask_free++] = f * 8 + i;
-        c->nmasks += 8;
-        pthread_mutex_unlock(&c->pool_lock);
-    }
-}
-
-void mask_free(struct cache *c, uint32_t mask)
-{
-    pthread_mutex_lock(&c->pool_lock);
-    c->mask_free[c->nmask_free++] = mask; /* has room: it was carved from here */
-    c->masks_used--;
-    pthread_mutex_unlock(&c->pool_lock);
 }
 
 /* ---- what needs an unmap first ---- */

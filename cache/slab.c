@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The free list over one region of the arena.
+ * Who has which record of one region of the arena.
  *
- *     index   0     1     2     3     4     5     6 ...        count
- *            none | ~0  |  5  | ~0  | ~0  |  0  |  never touched  |
- *                          ^free: 2 -> 5 -> 0    ^carved
- *
- * `next` holds one word for each record: ALLOCATED, or the next free record. Records at and above
- * `carved` were never handed out and stand in no list, so that the memory behind them, and behind
- * `next`, is not touched before it is needed. Freed records go out again first, while they are
- * warm. Everything here is volatile: slab_new() finds what is in use by looking at the records.
+ * A map says which indexes are taken (cache/indexmap.h); the lowest free one goes out first, so
+ * that records stay together at the region's low end, and the memory behind the others can be given
+ * back (slab_release). Memory of records that were never handed out is not touched. Everything here
+ * is volatile: slab_new() finds what is in use by looking at the records.
  *
  * Locks: `lock` is a leaf, taken for a few instructions.
  */
@@ -18,10 +14,11 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
-#define SLAB_MAGIC 0x736c6162u
-#define ALLOCATED  UINT32_MAX
+#include "cache/indexmap.h"
+
+#define SLAB_MAGIC    0x736c6162u
+#define RELEASE_BATCH (1u << 16) /* records whose memory is given back at a time */
 
 struct slab {
     uint32_t magic;
@@ -29,10 +26,7 @@ struct slab {
     struct arena *arena;
     uint32_t count;
     pthread_mutex_t lock;
-    uint32_t *next;
-    size_t next_bytes;
-    uint32_t free;   /* head of the list, 0: empty */
-    uint32_t carved; /* first index never handed out */
+    struct indexmap map;
     _Atomic uint32_t used;
 };
 
@@ -46,14 +40,6 @@ static bool live_in_use(uint32_t index, void *arg)
     return atomic_load_explicit(live_word(arg, index), memory_order_acquire) != 0;
 }
 
-static void slab_push(struct slab *s, uint32_t index)
-{
-    s->next[index] = s->free;
-    s->free = index;
-}
-
-/* Marks what is in use; the gaps below the last such record become the free list, the lowest
- * index first. */
 static void slab_scan(struct slab *s, bool (*in_use)(uint32_t, void *), void *arg, bool by_record)
 {
     uint32_t first = 1, end = s->count;
@@ -62,16 +48,12 @@ static void slab_scan(struct slab *s, bool (*in_use)(uint32_t, void *), void *ar
         if (by_record && !arena_next_data(s->arena, s->region, from, &first, &end))
             break;
         for (uint32_t i = by_record ? first : from; i < end; i++) {
-            if (!in_use(i, arg))
+            if (i == 0 || !in_use(i, arg))
                 continue;
-            s->next[i] = ALLOCATED;
-            s->carved = i + 1;
+            indexmap_take_this(&s->map, i);
             s->used++;
         }
     }
-    for (uint32_t i = s->carved - 1; i >= 1; i--)
-        if (s->next[i] != ALLOCATED)
-            slab_push(s, i);
 }
 
 static struct slab *slab_make(struct arena *a, enum arena_region region)
@@ -83,11 +65,7 @@ static struct slab *slab_make(struct arena *a, enum arena_region region)
     s->arena = a;
     s->region = region;
     s->count = a->header->region[region].count;
-    s->carved = 1;
-    s->next_bytes = (size_t)s->count * sizeof(*s->next);
-    s->next = mmap(NULL, s->next_bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (s->next == MAP_FAILED) {
+    if (indexmap_init(&s->map, s->count) != 0) {
         free(s);
         return NULL;
     }
@@ -118,24 +96,22 @@ void slab_destroy(struct slab *s)
         return;
     assert(s->magic == SLAB_MAGIC);
     s->magic = ~SLAB_MAGIC;
-    munmap(s->next, s->next_bytes);
+    indexmap_destroy(&s->map);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
 
 uint32_t slab_alloc(struct slab *s)
 {
+    return slab_alloc_below(s, s->count);
+}
+
+uint32_t slab_alloc_below(struct slab *s, uint32_t below)
+{
     assert(s->magic == SLAB_MAGIC);
     pthread_mutex_lock(&s->lock);
-    uint32_t index = s->free;
-    if (index)
-        s->free = s->next[index];
-    else if (s->carved < s->count)
-        index = s->carved++;
-    if (index) {
-        s->next[index] = ALLOCATED;
-        s->used++;
-    }
+    uint32_t index = indexmap_take(&s->map, below);
+    s->used += index != 0;
     pthread_mutex_unlock(&s->lock);
     return index;
 }
@@ -146,10 +122,27 @@ void slab_free(struct slab *s, uint32_t index)
     if (s->region != ARENA_FRAMES)
         atomic_store_explicit(live_word(s, index), 0, memory_order_release);
     pthread_mutex_lock(&s->lock);
-    assert(s->next[index] == ALLOCATED);
-    slab_push(s, index);
+    indexmap_put(&s->map, index);
     s->used--;
     pthread_mutex_unlock(&s->lock);
+}
+
+void slab_release(struct slab *s, uint32_t from)
+{
+    uint32_t first, n;
+
+    assert(s->magic == SLAB_MAGIC);
+    for (;; from = first + n) {
+        pthread_mutex_lock(&s->lock);
+        n = indexmap_take_run(&s->map, from, RELEASE_BATCH, &first);
+        pthread_mutex_unlock(&s->lock);
+        if (!n)
+            return;
+        arena_release(s->arena, s->region, first, n);
+        pthread_mutex_lock(&s->lock);
+        indexmap_put_run(&s->map, first, n);
+        pthread_mutex_unlock(&s->lock);
+    }
 }
 
 uint32_t slab_used(const struct slab *s)

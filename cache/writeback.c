@@ -41,12 +41,12 @@ enum { SYNC_WRITE, SYNC_COMMIT };
 
 bool wb_over_limit(struct cache *c)
 {
-    return atomic_load(&c->busy_pages) * PAGE_SIZE >= c->config.dirty_limit;
+    return atomic_load(&c->busy_pages) * PAGE_SIZE >= c->dirty_limit;
 }
 
 bool wb_over_background(struct cache *c)
 {
-    return atomic_load(&c->n.dirty) * PAGE_SIZE >= c->config.dirty_background || wb_over_limit(c);
+    return atomic_load(&c->n.dirty) * PAGE_SIZE >= c->dirty_background || wb_over_limit(c);
 }
 
 /* ---- the token and own changes ---- */
@@ -631,7 +631,7 @@ void cache_write_done(struct cache_write_rpc *r)
     land(m, r->offset + n, r->offset + r->count, unwanted, unwanted);
     if (m->pass_active && m->pass_cursor == CURSOR_END && !m->pass_inflight)
         pass_end(m, &done);
-    if (!m->commit_running && m->nunstable * PAGE_SIZE >= c->config.dirty_limit / COMMIT_EVERY)
+    if (!m->commit_running && m->nunstable * PAGE_SIZE >= c->dirty_limit / COMMIT_EVERY)
         commit_start(m);
     if (m->blocked && !m->writes_inflight) {
         ready = m->truncates;

@@ -91,8 +91,9 @@ static void full_slab_answers_zero_and_recovers(void **state)
     slab_free(s, 3);
     slab_free(s, 5);
     assert_int_equal(slab_used(s), 6);
-    assert_int_equal(slab_alloc(s), 5); /* the last freed is warm */
-    assert_int_equal(slab_alloc(s), 3);
+    assert_int_equal(slab_alloc_below(s, 3), 0);
+    assert_int_equal(slab_alloc(s), 3); /* the lowest first: what is used stays together */
+    assert_int_equal(slab_alloc(s), 5);
     assert_int_equal(slab_alloc(s), 0);
     slab_destroy(s);
     arena_close(&a);

@@ -147,6 +147,14 @@ static bool lower(struct cache *c, uint32_t target)
     return false;
 }
 
+/* What the budget has to be for what could not go. */
+static uint32_t in_use(struct cache *c, uint32_t target)
+{
+    uint32_t used = c->frames_used, stuck = target + c->frames_going;
+
+    return used > stuck ? used : stuck;
+}
+
 static int shrink(struct cache *c, struct cache_resize *r, uint32_t target)
 {
     uint32_t records = cache_records_of(target), least = UINT32_MAX;
@@ -173,9 +181,9 @@ static int shrink(struct cache *c, struct cache_resize *r, uint32_t target)
         wait_for_room(c, r, &pause, &least);
         err = stopped(c, r) ? -EINTR : 0;
     }
-    if (c->frames_going)
-        set_budget(c, target + c->frames_going);
     POINT("resize.moved");
+    if (err)
+        set_budget(c, in_use(c, target));
 
     /* 4 release */
     frames_release(c, target);
@@ -198,7 +206,7 @@ int cache_resize(struct cache *c, struct cache_resize *r)
     r->was = c->size;
     set_current(c, r, target);
     cache_set_limits(c, r->dirty_limit, r->dirty_background);
-    if (target >= was)
+    if (target > was)
         set_budget(c, target);
     else
         err = shrink(c, r, target);

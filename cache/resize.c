@@ -210,7 +210,8 @@ int cache_resize(struct cache *c, struct cache_resize *r)
         set_budget(c, target);
     else
         err = shrink(c, r, target);
-    r->reached = c->size = err ? bytes_of(c->frames) : r->size;
+    r->reached = err ? bytes_of(c->frames) : r->size;
+    c->size = r->reached;
     if (pool_ghosts(c) != 0 && !err)
         err = -ENOMEM; /* the old table serves */
     set_current(c, NULL, 0);

@@ -23,6 +23,8 @@ static const struct benchmark {
     const char *help;
 } benchmarks[] = {
     {"revalidate", bench_revalidate, true, "what it costs to notice a change made elsewhere"},
+    {"io", bench_io, true, "reading and writing, from every cache"},
+    {"meta", bench_meta, true, "names, attributes, directories; untar, git, a compiler"},
     {"limits", bench_limits, true, "what this machine and its server could do at best"},
     {"cache", bench_cache, true, "the cache by itself: costs, hit ratios, memory"},
     {"peers", bench_peers, true, "the same work on every client, in a guest and here"},

@@ -67,6 +67,9 @@ void cell_param(struct cell *c, const char *key, const char *format, ...)
 /* What this cell cannot do better than: the metric `metric` of the cell of benchmark "limits",
  * target `target`, parameter work=`work`, if it is in the results too. Literals. */
 void cell_limit(struct cell *c, const char *target, const char *work, const char *metric);
+/* The same for the cell's metric `own`, where the two have different names. */
+void cell_limit_of(struct cell *c, const char *own, const char *target, const char *work,
+                   const char *metric);
 
 /* Called once when all is over, whatever happened: to release what `arg` holds. */
 void cell_at_end(struct cell *c, void (*end)(void *arg));

@@ -38,3 +38,28 @@ bool list_parse(const char *option, const char *text, const char *const *names, 
     free(copy);
     return good;
 }
+
+bool list_numbers(const char *option, const char *text, unsigned low, unsigned high,
+                  struct number_list *out)
+{
+    char *copy = strdup(text), *rest = copy, *word, *end;
+    bool good = copy != NULL;
+
+    out->n = 0;
+    while (good && rest && (word = strsep(&rest, ","))) {
+        unsigned long v = strtoul(word, &end, 10);
+        unsigned long unit = *end == 'K' || *end == 'k' ? 1024 : *end == 'M' ? 1024 * 1024 : 1;
+        end += unit != 1;
+        good = *word >= '0' && *word <= '9' && !*end && v <= high / unit && v * unit >= low &&
+               out->n < NUMBER_LIST_MAX;
+        if (good)
+            out->v[out->n++] = (unsigned)(v * unit);
+        else
+            bench_fail(0,
+                       "--%s: '%s': expected numbers from %u to %u (K and M are powers of 1024), "
+                       "with commas, at most %d of them",
+                       option, word, low, high, NUMBER_LIST_MAX);
+    }
+    free(copy);
+    return good;
+}

@@ -9,4 +9,13 @@
  * of them. False after a message that names the option and what there is. */
 bool list_parse(const char *option, const char *text, const char *const *names, unsigned *set);
 
+enum { NUMBER_LIST_MAX = 32 };
+struct number_list {
+    unsigned v[NUMBER_LIST_MAX];
+    unsigned n;
+};
+/* "4K,64K,1M": numbers from `low` to `high`. False after a message. */
+bool list_numbers(const char *option, const char *text, unsigned low, unsigned high,
+                  struct number_list *out);
+
 #endif

@@ -141,6 +141,13 @@ void cell_param(struct cell *c, const char *key, const char *format, ...)
 
 void cell_limit(struct cell *c, const char *target, const char *work, const char *metric)
 {
+    cell_limit_of(c, metric, target, work, metric);
+}
+
+void cell_limit_of(struct cell *c, const char *own, const char *target, const char *work,
+                   const char *metric)
+{
+    c->limit.own = own;
     c->limit.target = target;
     c->limit.work = work;
     c->limit.metric = metric;

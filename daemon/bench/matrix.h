@@ -35,7 +35,7 @@ struct cell {
     } params[CELL_PARAMS_MAX];
     unsigned nparams;
     struct {
-        const char *target, *work, *metric;
+        const char *own, *target, *work, *metric;
     } limit;
     cell_fn run;
     void (*end)(void *arg);

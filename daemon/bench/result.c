@@ -91,8 +91,9 @@ static json_t *cell_json(const struct cell *c)
         json_object_set_new(o, "failed", text(c->failed));
     if (c->limit.target)
         json_object_set_new(o, "limit",
-                            json_pack("{s:s, s:s, s:s}", "target", c->limit.target, "work",
-                                      c->limit.work, "metric", c->limit.metric));
+                            json_pack("{s:s, s:s, s:s, s:s}", "of", c->limit.own, "target",
+                                      c->limit.target, "work", c->limit.work, "metric",
+                                      c->limit.metric));
     json_object_set_new(o, "metrics", metrics);
     json_object_set_new(o, "distributions", distributions);
     json_object_set_new(o, "curves", curves);
@@ -247,14 +248,14 @@ double limit_of(json_t *result, json_t *cell, const char *metric)
     json_t *limit = json_object_get(cell, "limit"), *c;
     size_t i;
 
-    if (!limit || strcmp(text_at(limit, "metric"), metric) != 0)
+    if (!limit || strcmp(text_at(limit, "of"), metric) != 0)
         return 0;
     json_array_foreach(json_object_get(result, "cells"), i, c)
     {
         if (strcmp(text_at(c, "benchmark"), "limits") == 0 &&
             strcmp(text_at(c, "target"), text_at(limit, "target")) == 0 &&
             strcmp(param_at(c, "work"), text_at(limit, "work")) == 0)
-            return number_at(metric_at(c, metric), "median");
+            return number_at(metric_at(c, text_at(limit, "metric")), "median");
     }
     return 0;
 }

@@ -23,7 +23,7 @@ struct asked {
     char *states, *changes, *parts, *pages;
     int max_pages;
     unsigned state_set, change_set, part_set;
-    unsigned page_list[32], npages;
+    struct number_list list; /* of pages */
 };
 
 static struct cell *add(struct matrix *m, cell_fn run, const struct rv_cell *rv, const char *part)
@@ -43,14 +43,14 @@ static struct cell *add(struct matrix *m, cell_fn run, const struct rv_cell *rv,
 
 static void add_matrix(struct matrix *m, const struct asked *a, struct rv_cell rv)
 {
-    for (unsigned i = 0; i < a->npages; i++)
+    for (unsigned i = 0; i < a->list.n; i++)
         for (unsigned s = 0; rv_state_names[s]; s++)
             for (unsigned k = 0; rv_change_names[k]; k++) {
                 /* With nothing cached there is only one state. */
                 if (!(a->state_set & 1u << s) || !(a->change_set & 1u << k) ||
-                    (a->page_list[i] == 0 && s != STATE_CLEAN))
+                    (a->list.v[i] == 0 && s != STATE_CLEAN))
                     continue;
-                rv.pages = a->page_list[i];
+                rv.pages = a->list.v[i];
                 rv.state = s;
                 rv.change = k;
                 struct cell *c = add(m, rv_matrix_run, &rv, "matrix");
@@ -146,31 +146,18 @@ static void derive(struct matrix *m)
 
 static bool parse_pages(struct asked *a)
 {
-    char *copy = a->pages ? strdup(a->pages) : NULL, *rest = copy, *word;
-    bool good = true;
-
-    if (!a->pages) {
-        a->page_list[a->npages++] = 0;
-        for (unsigned p = 1; p <= (unsigned)a->max_pages; p *= 4)
-            a->page_list[a->npages++] = p;
-        return true;
-    }
-    while (good && rest && (word = strsep(&rest, ","))) {
-        char *end;
-        unsigned long n = strtoul(word, &end, 10);
-        good = *word >= '0' && *word <= '9' && !*end && n <= 1u << 24 && a->npages < 32;
-        if (good)
-            a->page_list[a->npages++] = (unsigned)n;
-        else
-            bench_fail(0, "--pages: '%s': expected numbers of pages, 0 to %u, with commas", word,
-                       1u << 24);
-    }
-    free(copy);
-    return good;
+    if (a->pages)
+        return list_numbers("pages", a->pages, 0, 1u << 24, &a->list);
+    a->list.v[a->list.n++] = 0;
+    for (unsigned p = 1; p <= (unsigned)a->max_pages; p *= 4)
+        a->list.v[a->list.n++] = p;
+    return true;
 }
 
 static bool check(struct asked *a, struct rv_options *o, const struct bench_options *b)
 {
+    static char quick_pages[] = "0,16,256";
+
     if (b->quick) {
         /* What the command line says goes before. */
         o->rounds = o->rounds ? o->rounds : 1;
@@ -179,8 +166,7 @@ static bool check(struct asked *a, struct rv_options *o, const struct bench_opti
         o->opens_max = o->opens_max ? o->opens_max : 100;
         o->patience_s = o->patience_s > 0 ? o->patience_s : 3;
         if (!a->pages && a->max_pages < 0) {
-            static char quick_pages[] = "0,16,256";
-            a->pages = strdup(quick_pages);
+            a->pages = quick_pages;
         }
     }
     o->rounds = o->rounds ? o->rounds : 5;

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "cache/internal.h"
+#include "cache/point.h"
 
 #define OVERFLOW_LEAST   (16u << 20)
 #define OVERFLOW_MOST    (32u << 20)
@@ -364,7 +365,9 @@ static void drop_clean(struct mapping *m, void *arg)
     uint64_t *dropped = arg, i = 0;
 
     for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
-        if (!page_clean(p) || p->nfetch || (p->frame && frame_count(m->c, p->frame) > 1))
+        if (!page_clean(p) && !(FAULT(evict_in_flight) && byteset_empty(p->dirty)))
+            continue;
+        if (p->nfetch || (p->frame && frame_count(m->c, p->frame) > 1))
             continue;
         if (page_mapped(m, p) && mapping_tracks(m))
             continue;

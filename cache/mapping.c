@@ -337,8 +337,9 @@ bool page_shrink(struct mapping *m, struct page *p)
             p->flags |= PG_RETRY;
         byteset_clear(c, &gone);
     }
-    if (p->frame &&
-        (byteset_empty(keep) || frame_count(c, p->frame) > 1 || (page_mapped(m, p) && !p->twin)))
+    if (p->frame && !FAULT(clear_uptodate) &&
+        (byteset_empty(keep) || (frame_count(c, p->frame) > 1 && !FAULT(map_count)) ||
+         (page_mapped(m, p) && !p->twin)))
         page_replace_frame(m, p, keep);
     byteset_clear(c, &p->valid);
     p->valid = keep;
@@ -479,6 +480,8 @@ int mapping_error_check(struct mapping *m, uint64_t *seen)
     int err = m->error_seq != *seen ? m->error : 0;
 
     *seen = m->error_seq;
+    if (FAULT(error_once))
+        m->error = 0;
     mapping_unlock(m);
     return err;
 }

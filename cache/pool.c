@@ -341,8 +341,9 @@ static uint64_t free_unmapped(struct mapping *m, uint64_t first, uint64_t end)
 
         if (!p || i >= end)
             break;
-        if (page_clean(p) && !p->nfetch && !page_mapped(m, p) &&
-            (!p->frame || frame_count(m->c, p->frame) == 1)) {
+        if (page_clean(p) && !p->nfetch &&
+            (FAULT(count_check) ||
+             (!page_mapped(m, p) && (!p->frame || frame_count(m->c, p->frame) == 1)))) {
             mapping_remove(m, p);
             freed++;
         }

@@ -382,7 +382,7 @@ static void page_fetched(struct fetch *f, struct page *p, uint64_t index, uint32
         /* nothing came */
     } else if (page_uptodate(p)) {
         /* written whole meanwhile, or fetched by a younger one */
-    } else if (f->generation == m->generation) {
+    } else if (f->generation == m->generation || FAULT(no_generation)) {
         /* What somebody has appended elsewhere is not told to the kernel yet, which has zeros
          * there, and would write them back as stores once we make the file longer. */
         zero_beyond(m, frame_at(c, frame), index);
@@ -475,7 +475,7 @@ void read_overtaken(struct mapping *m, uint64_t index)
  * it was sent, the reply may lack them: it is asked again. Mapping lock held. */
 static bool direct_again(struct fetch *f)
 {
-    if (!f->overtaken || f->rpc.error)
+    if (!f->overtaken || f->rpc.error || FAULT(direct_overtaken))
         return false;
     f->overtaken = false;
     f->got = 0;

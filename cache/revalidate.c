@@ -166,6 +166,8 @@ static void invalidate(struct mapping *m, struct cache_reval_result *result)
             else
                 result->kept++;
         }
+        if (FAULT(stop_at_first) && result->kept)
+            break;
         if (++batch % WALK_BATCH == 0) {
             mapping_unlock(m);
             POINT_AT("reval.page", i);
@@ -207,7 +209,8 @@ static void remember(struct mapping *m)
 {
     mapping_lock(m);
 
-    uint64_t end = local_end(m), size = m->reval_cur.size > end ? m->reval_cur.size : end;
+    uint64_t end = FAULT(size_shrink) ? 0 : local_end(m),
+             size = m->reval_cur.size > end ? m->reval_cur.size : end;
 
     m->token = m->reval_cur;
     if (m->cut_noted) {
@@ -263,6 +266,8 @@ static int begin(struct mapping *m, const struct attr *cur, bool force, bool *ch
         *changed = true;
         mapping_hold(m);
         m->reval_cur = now;
+        if (FAULT(token_first))
+            m->token = now;
     } else {
         m->acked_noted = m->cut_noted = false;
     }
@@ -275,9 +280,11 @@ int mapping_revalidate(struct mapping *m, const struct attr *cur, bool force,
 {
     struct cache *c = m->c;
     struct cache_reval_result r = {0};
+    struct attr late;
     int err;
 
-    pthread_mutex_lock(&m->reval_lock);
+    if (!FAULT(no_reval_lock))
+        pthread_mutex_lock(&m->reval_lock);
     COUNT(c, asked, 1);
 
     /* 0 ask */
@@ -300,12 +307,15 @@ int mapping_revalidate(struct mapping *m, const struct attr *cur, bool force,
         POINT("reval.invalidated");
 
         /* 4 unmap again */
-        err = mapping_unmap(m, 0, 0);
+        if (!FAULT(no_second_unmap))
+            err = mapping_unmap(m, 0, 0);
         COUNT(c, second, 1);
         POINT("reval.unmapped-again");
     }
 
     /* 5 remember */
+    if (FAULT(token_late) && ask(m, &late) == 0)
+        m->reval_cur = token_of(&late);
     if (err)
         give_up(m);
     else
@@ -314,7 +324,8 @@ int mapping_revalidate(struct mapping *m, const struct attr *cur, bool force,
     COUNT(c, dropped, r.dropped);
     COUNT(c, kept, r.kept);
 out:
-    pthread_mutex_unlock(&m->reval_lock);
+    if (!FAULT(no_reval_lock))
+        pthread_mutex_unlock(&m->reval_lock);
     if (result)
         *result = r;
     return err;

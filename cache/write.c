@@ -106,9 +106,11 @@ static bool write_call(struct cache_write *w, uint64_t index, uint32_t lo, uint3
         return false;
     if (w->kind == CACHE_WRITE_CALL && w->unique < p->unique && overtaken(w, p, lo, hi, data))
         return true;
-    if (w->kind == CACHE_WRITE_DIRECT)
+    if (w->kind == CACHE_WRITE_DIRECT && !FAULT(direct_no_part))
         page_part(m, p);
     memcpy(frame_at(c, p->frame) + lo, data, hi - lo);
+    if (FAULT(extend_write) && page_uptodate(p))
+        mark(m, p, 0, PAGE_SIZE, w->cred);
     mark(m, p, lo, hi, w->cred);
     if (w->kind == CACHE_WRITE_DIRECT)
         return true;

@@ -177,6 +177,10 @@ void wb_kick_mapping(struct mapping *m, bool sync)
 {
     struct cache *c = m->c;
 
+    if (FAULT(two_in_flight) && m->pass_active) {
+        m->pass_cursor = 0;
+        enqueue(m);
+    }
     if (m->pass_active || m->blocked) {
         m->pass_again |= sync || m->blocked;
         return;
@@ -268,8 +272,10 @@ static struct wb_write *write_new(struct mapping *m, const struct extent *e)
                 v->iov_len += n_bytes;
             else
                 w->iov[w->rpc.iovcnt++] = (struct iovec){from, n_bytes};
-            frame_ref(c, p->frame);
-            w->frames[w->nframes++] = p->frame;
+            if (!FAULT(unpinned_write)) {
+                frame_ref(c, p->frame);
+                w->frames[w->nframes++] = p->frame;
+            }
         }
         at += n_bytes;
     }
@@ -305,7 +311,8 @@ static uint32_t take_group(struct mapping *m, uint64_t index, struct extent *ext
         struct page *p = mapping_find(m, index);
         uint32_t lo, hi, runs = 0;
 
-        if (!p || byteset_empty(p->dirty) || !byteset_empty(p->inflight) || p->cred != cred)
+        if (!p || byteset_empty(p->dirty) || p->cred != cred ||
+            (!byteset_empty(p->inflight) && !FAULT(two_in_flight)))
             break;
         for (uint32_t at = 0; byteset_run(c, p->dirty, at, &lo, &hi); at = hi)
             runs++;
@@ -327,6 +334,7 @@ static uint32_t take_group(struct mapping *m, uint64_t index, struct extent *ext
 }
 
 static void pass_end(struct mapping *m, struct cache_sync **done);
+static void land(struct mapping *m, uint64_t from, uint64_t to, bool acked, bool committed);
 
 /* The next group of the pass. False: nothing is left to send, or it may not be sent now. */
 static bool issue(struct mapping *m, struct cache_sync **done)
@@ -352,6 +360,11 @@ static bool issue(struct mapping *m, struct cache_sync **done)
 
     m->pass_cursor = index + pages;
     for (unsigned i = 0; i < n; i++) {
+        if (FAULT(congested) && m->c->wb_bytes) {
+            land(m, ext[i].offset, ext[i].offset + ext[i].count, true, true);
+            continue;
+        }
+
         struct wb_write *w = write_new(m, &ext[i]);
 
         w->rpc.file_sync = only && m->pass_sync;
@@ -410,6 +423,8 @@ static void commit_start(struct mapping *m)
 
 static void record_error(struct mapping *m, int err)
 {
+    if (FAULT(error_untold))
+        return;
     m->error = m->last_error = err;
     m->error_seq++;
     m->backoff_ns = m->backoff_ns ? m->backoff_ns * 2 : BACKOFF_FIRST;
@@ -554,7 +569,7 @@ static void check_verifier(struct mapping *m, const uint8_t verf[8])
 {
     if (m->have_verf && memcmp(m->verf, verf, 8) == 0)
         return;
-    if (m->have_verf && m->nunstable) {
+    if (m->have_verf && m->nunstable && !FAULT(write_verifier)) {
         COUNT(m->c, verifier_changes, 1);
         redirty_unstable(m);
     }
@@ -628,6 +643,8 @@ void cache_write_done(struct cache_write_rpc *r)
         }
     }
     land(m, r->offset, r->offset + n, true, r->committed || unwanted);
+    if (FAULT(error_cleans))
+        unwanted = true;
     land(m, r->offset + n, r->offset + r->count, unwanted, unwanted);
     if (m->pass_active && m->pass_cursor == CURSOR_END && !m->pass_inflight)
         pass_end(m, &done);
@@ -667,7 +684,7 @@ void cache_commit_done(struct cache_commit *reply)
     mapping_lock(m);
     m->commit_running = false;
 
-    bool lost = r.error || memcmp(r.verf, m->verf, 8) != 0;
+    bool lost = r.error || (memcmp(r.verf, m->verf, 8) != 0 && !FAULT(commit_verifier));
 
     if (!lost) {
         uint64_t i = 0;

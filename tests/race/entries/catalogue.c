@@ -2,7 +2,22 @@
 /* The catalogue: an entry is a file beside this one. */
 #include "tests/race/lab/lab.h"
 
-#define ENTRIES(X) X(lost_write)
+#define ENTRIES(X)                                                                                 \
+    X(lost_write)                                                                                  \
+    X(stop_at_first)                                                                               \
+    X(uptodate_cleared)                                                                            \
+    X(count_check)                                                                                 \
+    X(pinned)                                                                                      \
+    X(direct_io)                                                                                   \
+    X(flag_order)                                                                                  \
+    X(stale_extend)                                                                                \
+    X(verifier)                                                                                    \
+    X(congested)                                                                                   \
+    X(size_shrink)                                                                                 \
+    X(two_in_flight)                                                                               \
+    X(fill_vs_punch)                                                                               \
+    X(error_lost)                                                                                  \
+    X(evict_dirty_index)
 
 #define X(name) extern const struct lab_entry entry_##name;
 ENTRIES(X)

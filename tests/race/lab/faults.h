@@ -14,6 +14,77 @@
 
 /* X(name, where, what is shipped, what takes its place) */
 #define LAB_FAULTS(X)                                                                              \
+    X(stop_at_first, "cache/revalidate.c invalidate()",                                            \
+      "the walk goes on over a page that cannot be dropped",                                       \
+      "it ends there, and the pages behind it stay as they are")                                   \
+    X(no_second_unmap, "cache/revalidate.c mapping_revalidate()",                                  \
+      "step 4 unmaps again: what a fault installed since step 1 goes",                             \
+      "there is no step 4; what excludes faults meanwhile, if anything, is in the entry")          \
+    X(clear_uptodate, "cache/mapping.c page_shrink()",                                             \
+      "a page that the kernel has, or a READ holds, leaves its frame to them",                     \
+      "it keeps its frame, and is merely not uptodate any more: the next fetch fills it in place") \
+    X(count_check, "cache/pool.c free_unmapped()",                                                 \
+      "after its unmap reclaim looks again, under the lock: mapped since, or referenced: it "      \
+      "stays",                                                                                     \
+      "it goes by what it knew when it chose the pages")                                           \
+    X(map_count, "cache/mapping.c page_shrink()",                                                  \
+      "a frame that a READ being answered refers to is not touched again",                         \
+      "only copies that are mapped count; a reference does not")                                   \
+    X(unpinned_write, "cache/writeback.c write_new()",                                             \
+      "a WRITE under way refers to the frames that it is made of",                                 \
+      "it has their addresses, and no reference")                                                  \
+    X(direct_no_invalidate, "tests/lib/fake_kernel.c fk_direct_write()",                           \
+      "an O_DIRECT write drops the kernel's pages before and after",                               \
+      "it writes them out, and leaves them")                                                       \
+    X(direct_no_flush, "tests/lib/fake_kernel.c fk_direct_write(), invalidate()",                  \
+      "an O_DIRECT write first writes out what is dirty in its range",                             \
+      "it drops the pages, dirty or not")                                                          \
+    X(direct_refill, "tests/lib/fake_kernel.c fk_direct_write()",                                  \
+      "an O_DIRECT write drops the kernel's pages once more when it is done",                      \
+      "only before: what a fault or readahead brought meanwhile stays")                            \
+    X(direct_no_part, "cache/write.c write_call()",                                                \
+      "an O_DIRECT write parts page and twin: the kernel's copy did not take the bytes",           \
+      "the twin takes them too")                                                                   \
+    X(direct_overtaken, "cache/read.c direct_again()",                                             \
+      "a direct READ that a COMMIT of its bytes overtook is asked again",                          \
+      "its reply is served, with nothing left to lay over it")                                     \
+    X(token_first, "cache/revalidate.c begin()",                                                   \
+      "the token is remembered when the pages match it",                                           \
+      "it is remembered before they are invalidated")                                              \
+    X(token_late, "cache/revalidate.c mapping_revalidate()",                                       \
+      "what is remembered is the token of step 0", "it is asked for once more, at the end")        \
+    X(no_reval_lock, "cache/revalidate.c mapping_revalidate()",                                    \
+      "one revalidation of a file at a time; others wait for it", "each for itself")               \
+    X(extend_write, "cache/write.c write_call()", "write(2) marks exactly its bytes",              \
+      "a page that counts as uptodate is marked whole: one WRITE instead of several")              \
+    X(commit_verifier, "cache/writeback.c cache_commit_done()",                                    \
+      "COMMIT answered by another verifier: what it covered is dirty again",                       \
+      "no error is success")                                                                       \
+    X(write_verifier, "cache/writeback.c check_verifier()",                                        \
+      "WRITE answered by another verifier: everything unstable is dirty again",                    \
+      "the new verifier is remembered, and that is all")                                           \
+    X(congested, "cache/writeback.c issue()", "what is not sent now stays dirty",                  \
+      "a group that finds the line busy is given up, its dirty mark cleared already")              \
+    X(size_shrink, "cache/revalidate.c remember()",                                                \
+      "bytes acknowledged, or not yet committed, hold the size up",                                \
+      "the size is what the server said in step 0")                                                \
+    X(two_in_flight, "cache/writeback.c wb_kick_mapping(), take_group()",                          \
+      "a page with bytes in flight is not sent again before they are answered",                    \
+      "it is sent again at once")                                                                  \
+    X(no_generation, "cache/read.c page_fetched()",                                                \
+      "a fetch that began under an older generation inserts nothing",                              \
+      "whatever arrives is inserted")                                                              \
+    X(error_once, "cache/mapping.c mapping_error_check()",                                         \
+      "each descriptor has its own position in the sequence of errors",                            \
+      "one flag for the file: who asks first clears it")                                           \
+    X(error_untold, "cache/writeback.c record_error()",                                            \
+      "an error of writing back is recorded for all descriptors",                                  \
+      "only who waits just then hears of it")                                                      \
+    X(error_cleans, "cache/writeback.c cache_write_done()",                                        \
+      "bytes of a WRITE that failed are dirty again", "they count as written")                     \
+    X(evict_in_flight, "cache/cache.c drop_clean()",                                               \
+      "a page with bytes in flight or not yet committed is not clean",                             \
+      "only the index of dirty pages is asked, which the flush has taken it off")                  \
     X(clear_dirty, "cache/mapping.c page_shrink()",                                                \
       "a page is looked at again under its lock; dirty bytes stay",                                \
       "the dirty mark is cleared and the page dropped, as write-and-wait has just cleaned it")

@@ -15,7 +15,8 @@
  *   server hold server.READ.done      it will stop when it comes there
  *   server go                         and goes on
  *
- * A lane stands still before its first line. `server` and `server2` serve whoever asks, each one
+ * A lane stands still before its first line, and one that no line names takes no part (unless the
+ * schedule is empty). `server` and `server2` serve whoever asks, each one
  * call at a time, and need no line. When the schedule is over everybody runs to the end.
  *
  * Nothing here depends on time or chance: a schedule gives the same interleaving each time.
@@ -76,6 +77,13 @@ struct lab_world {
     bool read_only;       /* no descriptor is open for writing */
 };
 
+/* What a protocol does at a point besides: the small replacement of a strategy that is more than
+ * one condition. In the lane that comes there, with no lock held; not during setup. */
+struct lab_hook {
+    const char *point;
+    void (*at)(struct lab *l, uint64_t page);
+};
+
 struct lab_protocol {
     const char *name;                    /* "shipped" is the first */
     const char *what;                    /* one line */
@@ -83,6 +91,7 @@ struct lab_protocol {
     enum lab_outcome on_cache, on_mount; /* expected */
     bool not_on_cache, not_on_mount;     /* it says nothing there */
     const char *schedule;                /* NULL: the entry's */
+    const struct lab_hook *hooks;        /* ends with a point of NULL; NULL: none */
     const char *weakness; /* NULL, or what is wrong with it although it survives this */
 };
 
@@ -129,7 +138,8 @@ struct lab {
 /* One byte, stored through a mapping. Whoever did it was told nothing yet, but the kernel has it:
  * from then on the oracle wants to see it, in the client at once, at the server after an fsync. */
 void lab_store(struct lab *l, uint64_t off, uint8_t value);
-uint8_t lab_load(struct lab *l, uint64_t off);                            /* through the mapping */
+/* Through the mapping. What the oracle knows to be wrong it counts as stale at once. */
+uint8_t lab_load(struct lab *l, uint64_t off);
 void lab_write(struct lab *l, uint64_t off, uint8_t value, uint32_t len); /* write(2) */
 void lab_direct_write(struct lab *l, uint64_t off, uint8_t value, uint32_t len);
 int lab_fsync(struct lab *l);
@@ -142,6 +152,18 @@ void lab_revalidate(struct lab *l);
  * seen. */
 void lab_foreign(struct lab *l, uint64_t off, uint8_t value);
 void lab_reboot(struct lab *l);
+/* The daemon reads a page ahead of anybody's READ; waits for nothing. */
+void lab_prefetch(struct lab *l, uint32_t page);
+/* Starts writing back; waits for nothing. */
+void lab_kick(struct lab *l);
+/* ftruncate(2). What the oracle knows beyond is forgotten. */
+void lab_truncate(struct lab *l, uint64_t size);
+/* stat(2): the kernel is told the size that the daemon knows. */
+void lab_stat(struct lab *l);
+/* The oracle forgets what it knows from there on. */
+void lab_forget(struct lab *l, uint64_t from);
+/* From here on the oracle wants `value` there. */
+void lab_expect(struct lab *l, uint64_t off, uint8_t value);
 /* An event of one's own, in the column of the lane that calls, or in `column`. */
 void lab_say(struct lab *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void lab_say_in(struct lab *l, enum lab_column column, const char *format, ...)
@@ -152,8 +174,8 @@ void lab_say_in(struct lab *l, enum lab_column column, const char *format, ...)
 /* Marks the moment, and counts. */
 void lab_lost(struct lab *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void lab_stale(struct lab *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Everything stored, written here or elsewhere through the calls above: is it seen by a load, and
- * after an fsync at the server? */
+/* Everything stored, written here or elsewhere through the calls above: after an fsync, is it at
+ * the server (else LOST), and is it what a load here finds (else STALE)? */
 void lab_check_bytes(struct lab *l);
 
 /* ---- running ---- */

@@ -26,7 +26,7 @@
 #include "tests/race/lab/point.h"
 #include "tests/race/lab/points.h"
 
-#define LANES       10
+#define LANES       16
 #define NOTES       64
 #define SERVERS     2
 #define CHECK_TRIES 50
@@ -36,7 +36,7 @@ struct lane {
     void (*body)(struct lab *l);
     pthread_t thread;
     unsigned fiber;
-    bool begun, paused, done;
+    bool begun, paused, done, left_out;
     const char *until; /* the point to stop at; NULL: none */
     char at[32];
 };
@@ -116,7 +116,7 @@ static enum lab_column column_of(const char *lane)
     for (enum lab_column c = 0; c < COLUMNS; c++)
         if (strncmp(lane, lab_column_name(c), strlen(lab_column_name(c))) == 0)
             return c;
-    return APPLICATION;
+    return strncmp(lane, "reclaimer", 9) == 0 ? CACHE : APPLICATION;
 }
 
 /* Is the byte in a WRITE that the server has not done yet? */
@@ -234,12 +234,12 @@ void lab_say_in(struct lab *l, enum lab_column column, const char *format, ...)
     va_end(ap);
 }
 
-static void verdict(struct lab *l, const char *format, va_list ap)
+static void verdict(struct lab *l, bool worse, const char *format, va_list ap)
 {
     struct lane *lane = lane_of_caller();
     char *text = format_text(format, ap);
 
-    if (!l->result.verdict[0]) {
+    if (!l->result.verdict[0] || worse) {
         free(l->result.verdict);
         l->result.verdict = strdup(text);
     }
@@ -252,7 +252,7 @@ void lab_lost(struct lab *l, const char *format, ...)
 
     l->result.lost++;
     va_start(ap, format);
-    verdict(l, format, ap);
+    verdict(l, l->result.lost == 1, format, ap);
     va_end(ap);
 }
 
@@ -262,7 +262,7 @@ void lab_stale(struct lab *l, const char *format, ...)
 
     l->result.stale++;
     va_start(ap, format);
-    verdict(l, format, ap);
+    verdict(l, false, format, ap);
     va_end(ap);
 }
 
@@ -280,6 +280,9 @@ void lab_point_in_run(const char *name, uint64_t page)
                 lab_say_in(run.l, points[i].column, "%s (page %llu)", points[i].text,
                            (unsigned long long)page);
         }
+    for (const struct lab_hook *h = run.l->protocol->hooks; h && h->point && lab_faults; h++)
+        if (strcmp(h->point, name) == 0)
+            h->at(run.l, page);
     sim_edge();
 
     struct lane *lane = lane_of_caller();
@@ -304,7 +307,9 @@ static void *lane_main(void *arg)
         lane->paused = true;
         sim_pause();
     }
-    if (lane->body)
+    if (lane->left_out)
+        ;
+    else if (lane->body)
         lane->body(run.l);
     else
         fr_worker_in_order(&run.l->server);
@@ -444,8 +449,10 @@ static int follow(const char *schedule, struct lab_result *result)
             break;
         s++;
     }
-    for (unsigned i = 0; i < run.nlanes; i++)
+    for (unsigned i = 0; i < run.nlanes; i++) {
         run.lane[i].until = NULL;
+        run.lane[i].left_out = *schedule && !run.lane[i].begun;
+    }
     free(names);
     return rc;
 }
@@ -532,6 +539,12 @@ static void note(struct lab *l, uint64_t off, uint8_t value, bool foreign)
 #define PAGE_OF(off) ((unsigned long long)((off) >> PAGE_SHIFT))
 #define BYTE_OF(off) ((unsigned long long)((off)&PAGE_MASK))
 
+static void describe(const struct note *n, char *out, size_t room)
+{
+    snprintf(out, room, "page %llu byte %llu: the %u that %s %s at step %u", PAGE_OF(n->off),
+             BYTE_OF(n->off), n->value, n->who, n->foreign ? "wrote" : "stored", n->step);
+}
+
 void lab_store(struct lab *l, uint64_t off, uint8_t value)
 {
     int rc = fk_store(l->k, off, value);
@@ -544,12 +557,28 @@ void lab_store(struct lab *l, uint64_t off, uint8_t value)
 
 uint8_t lab_load(struct lab *l, uint64_t off)
 {
+    uint64_t done = run.reval_done;
     uint8_t value = 0;
     int rc = fk_load(l->k, off, &value);
+    char what[128];
 
     lab_say(l, "load: page %llu byte %llu is %u%s", PAGE_OF(off), BYTE_OF(off), value,
             rc ? ": SIGBUS" : "");
+    for (unsigned i = 0; i < run.nnotes && !rc; i++) {
+        const struct note *n = &run.note[i];
+
+        if (n->off != off || n->value == value || (n->foreign && n->epoch >= done))
+            continue;
+        describe(n, what, sizeof what);
+        lab_stale(l, "%s is not seen: a load finds %u%s", what, value,
+                  n->foreign ? ", after a revalidation that began later" : "");
+    }
     return value;
+}
+
+void lab_expect(struct lab *l, uint64_t off, uint8_t value)
+{
+    note(l, off, value, false);
 }
 
 void lab_write(struct lab *l, uint64_t off, uint8_t value, uint32_t len)
@@ -610,7 +639,8 @@ void lab_revalidate(struct lab *l)
     uint64_t mine = ++run.reval_begun;
 
     mapping_revalidate(l->k->m, NULL, false, NULL);
-    run.reval_done = mine;
+    if (mine > run.reval_done)
+        run.reval_done = mine;
     lab_say(l, "the revalidation returns");
 }
 
@@ -628,49 +658,48 @@ void lab_reboot(struct lab *l)
     lab_say_in(l, SERVER, "reboots: what was not committed is gone");
 }
 
-/* ---- the oracle ---- */
-
-static void describe(const struct note *n, char *out, size_t room)
+void lab_forget(struct lab *l, uint64_t from)
 {
-    snprintf(out, room, "page %llu byte %llu: the %u that %s %s at step %u", PAGE_OF(n->off),
-             BYTE_OF(n->off), n->value, n->who, n->foreign ? "wrote" : "stored", n->step);
+    (void)l;
+    for (unsigned i = 0; i < run.nnotes; i++)
+        if (run.note[i].off >= from)
+            run.note[i--] = run.note[--run.nnotes];
 }
 
+/* ---- the oracle ---- */
+
+/* What a load finds is looked at first, before the fsync makes anything better. What the server has
+ * nevertheless is stale here, and not lost. */
 void lab_check_bytes(struct lab *l)
 {
-    bool told[NOTES] = {0};
+    uint8_t seen[NOTES];
+    bool bad[NOTES] = {0};
     char what[128];
-    uint8_t seen;
+    int rc = -1;
 
     for (unsigned i = 0; i < run.nnotes; i++) {
         const struct note *n = &run.note[i];
 
-        if (fk_load(l->k, n->off, &seen) != 0 || seen == n->value)
-            continue;
-        describe(n, what, sizeof what);
-        if (!n->foreign) {
-            lab_lost(l, "%s is gone: the file reads %u", what, seen);
-            told[i] = true;
-        } else if (n->epoch < run.reval_done) {
-            lab_stale(l,
-                      "%s is not seen after a revalidation that began later: the file "
-                      "reads %u",
-                      what, seen);
-        }
+        seen[i] = 0;
+        bad[i] = (!n->foreign || n->epoch < run.reval_done) &&
+                 (fk_load(l->k, n->off, &seen[i]) != 0 || seen[i] != n->value);
     }
-
-    int rc = -1;
-
     for (int i = 0; rc && i < CHECK_TRIES; i++)
         rc = fk_fsync(l->k);
     for (unsigned i = 0; i < run.nnotes; i++) {
         const struct note *n = &run.note[i];
+        uint8_t kept = l->file->stable[n->off];
 
-        seen = l->file->stable[n->off];
-        if (seen == n->value || told[i])
-            continue;
         describe(n, what, sizeof what);
-        lab_lost(l, "%s is gone: after an fsync the server has %u", what, seen);
+        if (kept != n->value)
+            lab_lost(l, "%s is gone: the file reads %u here, and after an fsync the server has %u",
+                     what, bad[i] ? seen[i] : n->value, kept);
+        else if (bad[i] && n->foreign)
+            lab_stale(l, "%s is not seen after a revalidation that began later: the file reads %u",
+                      what, seen[i]);
+        else if (bad[i])
+            lab_stale(l, "%s is not seen: the file reads %u here, and the server has it", what,
+                      seen[i]);
     }
 }
 

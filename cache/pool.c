@@ -181,9 +181,12 @@ void reclaim_move(struct mapping *m, struct page *p, struct page *to)
 }
 
 /* The next page to give up, off its queue, with its mapping locked (unless it is `held`); NULL:
- * none within a bounded walk. Pool lock held. */
-static struct page *victim(struct cache *c, struct mapping *held, struct mapping **owner)
+ * none within a bounded walk. *cooled: but some page came nearer to its end, so walk on. Pool lock
+ * held. */
+static struct page *victim(struct cache *c, struct mapping *held, struct mapping **owner,
+                           bool *cooled)
 {
+    *cooled = false;
     for (int tries = 0; tries < EVICT_TRIES; tries++) {
         bool from_small = c->small.tail && (c->small.count * 10 >= c->frames || !c->main.tail);
         struct queue *q = from_small ? &c->small : &c->main;
@@ -207,12 +210,12 @@ static struct page *victim(struct cache *c, struct mapping *held, struct mapping
             queue_unlink(c, p);
             p->flags = (uint16_t)((p->flags & ~PG_FREQ) | PG_MAIN);
             queue_push(c, p);
-            stays = true;
+            stays = *cooled = true;
         } else if (!from_small && freq > 0) {
             queue_unlink(c, p);
             p->flags -= 1 << PG_FREQ_SHIFT;
             queue_push(c, p);
-            stays = true;
+            stays = *cooled = true;
         } else if (p == m->pin || !page_clean(p) || p->nfetch ||
                    (p->frame && frame_count(c, p->frame) > 1) ||
                    (page_mapped(m, p) && mapping_tracks(m))) {
@@ -235,16 +238,19 @@ static struct page *victim(struct cache *c, struct mapping *held, struct mapping
     return NULL;
 }
 
-/* Gives one clean page up. False: none to be had. */
+/* Gives one clean page up. False: none to be had. Where all pages are hot the walk is long: but
+ * each of its steps was earned by a hit. */
 bool evict_one(struct cache *c, struct mapping *held)
 {
     struct mapping *m = NULL;
+    struct page *p;
+    bool cooled;
 
-    pthread_mutex_lock(&c->pool_lock);
-
-    struct page *p = victim(c, held, &m);
-
-    pthread_mutex_unlock(&c->pool_lock);
+    do {
+        pthread_mutex_lock(&c->pool_lock);
+        p = victim(c, held, &m, &cooled);
+        pthread_mutex_unlock(&c->pool_lock);
+    } while (!p && cooled);
     if (!p)
         return false;
     if (page_mapped(m, p))

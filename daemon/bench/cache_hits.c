@@ -43,10 +43,10 @@ static int capacity_of(const struct race *j, uint32_t *capacity)
     return 0;
 }
 
-static int64_t our_hits(const struct race *j, const struct trace *t)
+static int64_t our_hits(const struct race *j, const struct trace *t, uint64_t *waits)
 {
     uint32_t files = t->universe / FILE_PAGES + 1;
-    struct rig_read *read = malloc(sizeof *read);
+    struct rig_read *read = calloc(1, sizeof *read);
     struct rig rig;
     int64_t hits = 0;
     int err = read ? rig_open(&rig, cache_bytes(j), files, FILE_PAGES * PAGE_SIZE, 0) : -ENOMEM;
@@ -61,6 +61,7 @@ static int64_t our_hits(const struct race *j, const struct trace *t)
                          (uint64_t)(t->key[i] % FILE_PAGES) << PAGE_SHIFT, PAGE_SIZE);
     rig_thread_end();
     rig_close(&rig);
+    *waits = read->waits;
     free(read);
     return hits;
 }
@@ -69,6 +70,7 @@ static int run(struct cell *c)
 {
     struct race *j = cell_arg(c);
     uint32_t capacity;
+    uint64_t waits = 0;
     struct trace t;
     int64_t hits;
     int err;
@@ -80,7 +82,9 @@ static int run(struct cell *c)
         err = trace_make(&t, j->kind, j->accesses, capacity, j->seed + 1000003 * j->reps++);
     if (err)
         return err;
-    hits = j->policy ? j->policy->hits(&t, capacity) : our_hits(j, &t);
+    hits = j->policy ? j->policy->hits(&t, capacity) : our_hits(j, &t, &waits);
+    if (hits >= 0 && !j->policy)
+        cell_sample(c, "waits_for_memory", "count", BETTER_LESS, (double)waits);
     if (hits >= 0)
         cell_sample(c, "hit_percent", "%", BETTER_MORE, 100.0 * (double)hits / (double)t.n);
     trace_free(&t);

@@ -276,12 +276,13 @@ uint32_t rig_capacity(struct rig *r)
 
 /* ---- requests ---- */
 
-static void wait_for(atomic_bool *done)
+/* True: answering was not enough. */
+static bool wait_for(atomic_bool *done)
 {
-    for (;;) {
+    for (bool waited = false;; waited = true) {
         rig_answer();
         if (atomic_load(done))
-            return;
+            return waited;
         sched_yield(); /* another thread has what it lacks: memory, or a reply */
     }
 }
@@ -306,7 +307,7 @@ bool rig_read(struct rig_file *f, struct rig_read *r, uint64_t offset, uint32_t 
     bool there = cache_read(&r->r) == 0;
 
     if (!there)
-        wait_for(&r->done);
+        r->waits += wait_for(&r->done);
     cache_read_release(&r->r);
     return there;
 }

@@ -52,10 +52,11 @@ void rig_answer(void);
 struct rig_read {
     struct cache_read r;
     atomic_bool done;
+    uint64_t waits; /* READs that had to wait for more than their fetch: for memory */
 };
 
 /* One READ or WRITE from begin to end: through cache_read() and, if it has to wait, rig_answer().
- * True: it was there (READ). `r` may be used again and again. */
+ * True: it was there (READ). `r` is zero at first, and may be used again and again. */
 bool rig_read(struct rig_file *f, struct rig_read *r, uint64_t offset, uint32_t count);
 void rig_write(struct rig_file *f, uint64_t offset, const void *data, uint32_t count,
                enum cache_write_kind kind);

@@ -165,6 +165,28 @@ static void rig_reads_writes_and_evicts(void **state)
     free(read);
 }
 
+/* Every page was read again and again, so that the hand passes each of them before it finds one to
+ * take: the reader goes that way itself, and does not wait for a helper to come round. */
+static void a_hot_cache_takes_a_new_page_at_once(void **state)
+{
+    struct rig_read *read = calloc(1, sizeof *read);
+    struct rig rig;
+    uint32_t n;
+
+    assert_int_equal(rig_open(&rig, 1000 * (PAGE_SIZE + 96), 1, 4000 * PAGE_SIZE, 1 << 20), 0);
+    n = rig_capacity(&rig);
+    rig_thread_begin();
+    for (uint64_t i = 0; i < n + 300; i++) {
+        rig_read(&rig.file[0], read, i * PAGE_SIZE, PAGE_SIZE);
+        for (int again = 0; again < 3; again++)
+            assert_true(rig_read(&rig.file[0], read, i * PAGE_SIZE, PAGE_SIZE));
+    }
+    assert_int_equal(read->waits, 0);
+    rig_thread_end();
+    rig_close(&rig);
+    free(read);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +197,7 @@ int main(void)
         cmocka_unit_test(traces_are_what_they_are_called),
         cmocka_unit_test(same_seed_same_trace),
         cmocka_unit_test(rig_reads_writes_and_evicts),
+        cmocka_unit_test(a_hot_cache_takes_a_new_page_at_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -506,6 +506,9 @@ void cache_fetch_done(struct cache_fetch *rpc)
         memset(frame_at(c, f->frame[i]) + keep, 0, PAGE_SIZE - keep);
     }
 
+    if (FAULT(size_from_read) && rpc->eof && !rpc->error)
+        atomic_store(&m->size, (f->first << PAGE_SHIFT) + f->got);
+
     cache_enter(c);
     mapping_lock(m);
     if (direct_again(f)) {

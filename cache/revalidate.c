@@ -76,7 +76,13 @@ static int unmap(struct mapping *m, uint64_t off, uint64_t len, bool held)
     cache_poke(c);
     POINT("unmap.begin");
 
+    if (FAULT(lock_over_unmap))
+        mapping_lock(m);
+
     int err = c->kernel->unmap(c->ctx, m, off, len, writers);
+
+    if (FAULT(lock_over_unmap))
+        mapping_unlock(m);
 
     POINT("unmap.done");
 

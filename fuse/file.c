@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/point.h"
 #include "fuse/name.h"
 #include "fuse/ops.h"
 
@@ -547,6 +548,9 @@ void front_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_fi
         unmap_fsync_arrived(f, req, file);
         return;
     }
+    POINT("kernel.fsync");
+    if (FAULT(fsync_unmaps) && file->ino->map)
+        mapping_unmap_all(file->ino->map);
 
     struct op *op = op_new(f, req, file->ino);
 

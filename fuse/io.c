@@ -245,6 +245,11 @@ void front_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size
         .nowait = true,
     };
 
+    if (FAULT(refuse_writepage) && fi->writepage && mapping_error_last(w.m)) {
+        POINT_AT("kernel.refused", w.offset >> PAGE_SHIFT);
+        fuse_reply_err(req, -mapping_error_last(w.m));
+        return;
+    }
     if (!fi->writepage) /* the kernel will know that size without being told */
         grow_told_size(file->ino, w.offset + size);
     if (cache_write(&w) == 0 && !sync)

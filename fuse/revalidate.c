@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "cache/point.h"
 #include "fuse/ops.h"
 
 #define REVAL_THREADS 16
@@ -208,6 +209,8 @@ static void judge(struct reval_job *job, const struct remote_call *call)
             if (!job->force && attr_only_ctime_ours(f, ino, &now, &have)) {
                 mapping_set_token(ino->map, &now);
             } else {
+                if (FAULT(notify_in_handler))
+                    unmap_inode(f, ino, 0, 0, false);
                 job->run = revalidate_pages;
                 job_post(job);
                 return;

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cache/point.h"
 #include "fuse/ops.h"
 
 /* Before the SETATTR of an op, whose call's arguments stay in op->call meanwhile. */
@@ -202,6 +203,10 @@ void front_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int to_se
         front_getattr(req, nodeid, fi);
         return;
     }
+    POINT("kernel.setattr");
+    if (FAULT(setattr_unmaps) && ino->map)
+        mapping_unmap_all(ino->map);
+
     struct op *op = op_new(f, req, ino);
 
     inode_unref(f, ino);

@@ -25,6 +25,8 @@
  */
 #include "fuse/unmap.h"
 
+#include "cache/point.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
@@ -232,6 +234,7 @@ static bool slot_unmap(struct front *f, struct unmap_slot *s, fuse_ino_t nodeid,
     if (held) {
         fuse_req_t req = s->req;
         pthread_mutex_unlock(&s->lock);
+        POINT("unmap.held");
         *result = notify(f, nodeid, off, len, false);
         fuse_reply_err(req, 0);
         pthread_mutex_lock(&s->lock);
@@ -248,7 +251,7 @@ static bool slot_unmap(struct front *f, struct unmap_slot *s, fuse_ino_t nodeid,
 
 int unmap_inode(struct front *f, struct inode *ino, uint64_t off, uint64_t len, bool writers)
 {
-    if (!writers)
+    if (!writers || FAULT(unmap_without_fsync))
         return notify(f, ino->nodeid, off, len, false);
     struct unmap_slot *s = slot_take(f->unmap);
     if (!s)

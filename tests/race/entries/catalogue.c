@@ -17,7 +17,12 @@
     X(two_in_flight)                                                                               \
     X(fill_vs_punch)                                                                               \
     X(error_lost)                                                                                  \
-    X(evict_dirty_index)
+    X(evict_dirty_index)                                                                           \
+    X(notify_deadlock)                                                                             \
+    X(refused_writepage)                                                                           \
+    X(notify_drops_write)                                                                          \
+    X(short_read)                                                                                  \
+    X(inode_lock)
 
 #define X(name) extern const struct lab_entry entry_##name;
 ENTRIES(X)

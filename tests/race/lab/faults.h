@@ -85,6 +85,26 @@
     X(evict_in_flight, "cache/cache.c drop_clean()",                                               \
       "a page with bytes in flight or not yet committed is not clean",                             \
       "only the index of dirty pages is asked, which the flush has taken it off")                  \
+    X(notify_in_handler, "fuse/revalidate.c judge()",                                              \
+      "a helper thread empties the kernel's cache; who serves /dev/fuse never waits for it",       \
+      "the thread that got the answer, which serves /dev/fuse, notifies the kernel itself")        \
+    X(lock_over_unmap, "cache/revalidate.c unmap()", "no lock is held that a handler takes",       \
+      "the mapping's lock is held, for which the WRITE waits that the unmap waits for")            \
+    X(refuse_writepage, "fuse/io.c front_write()",                                                 \
+      "a page that the kernel writes back is always taken, and kept dirty",                        \
+      "while the server refuses WRITEs, so do we, with the same error")                            \
+    X(unmap_without_fsync, "fuse/unmap.c unmap_inode()",                                           \
+      "fsync() on a descriptor of our own, and the notification while that FSYNC is unanswered",   \
+      "the notification alone")                                                                    \
+    X(size_from_read, "cache/read.c cache_fetch_done()",                                           \
+      "a READ is answered up to the size that the kernel was told, padded with zeros",             \
+      "the end of file that the server's READ shows is the size from then on")                     \
+    X(fsync_unmaps, "fuse/file.c front_fsync()",                                                   \
+      "FSYNC writes what the daemon has; the kernel has sent the rest before",                     \
+      "it first unmaps the file, to be sure to have everything")                                   \
+    X(setattr_unmaps, "fuse/setattr.c front_setattr()",                                            \
+      "a truncation does not wait for the kernel",                                                 \
+      "it first unmaps the file, so that no page of before is left")                               \
     X(clear_dirty, "cache/mapping.c page_shrink()",                                                \
       "a page is looked at again under its lock; dirty bytes stay",                                \
       "the dirty mark is cleared and the page dropped, as write-and-wait has just cleaned it")

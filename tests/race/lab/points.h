@@ -18,12 +18,15 @@
     X("kernel.writepage", KERNEL, "writes the page back: sends WRITE")                             \
     X("kernel.copied", KERNEL, "write(2): copied into the page, not yet sent")                     \
     X("kernel.write", KERNEL, "write(2): sends WRITE")                                             \
+    X("kernel.fsync", KERNEL, "fsync(2): sends FSYNC, and holds the inode lock meanwhile")         \
+    X("kernel.setattr", KERNEL, "sends SETATTR, and holds the inode lock meanwhile")               \
     X("server.READ", SERVER, "READ arrives")                                                       \
     X("server.READ.done", SERVER, "READ is served")                                                \
     X("server.WRITE", SERVER, "WRITE arrives")                                                     \
     X("server.WRITE.done", SERVER, "WRITE is done")                                                \
     X("server.COMMIT.done", SERVER, "COMMIT is done")                                              \
     X("server.GETATTR.done", SERVER, "GETATTR is answered")                                        \
+    X("unmap.held", CACHE, "holds the FSYNC of an unmap unanswered: no write(2) is under way")     \
     X("fetch.answered", CACHE, "the reply to READ is here")                                        \
     X("fetch.merged", CACHE, "and merged into the cache")                                          \
     X("wb.answered", WRITEBACK, "WRITE is acknowledged")                                           \

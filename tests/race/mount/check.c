@@ -41,6 +41,7 @@ uint64_t lm_now(void)
 static const struct {
     const char *name, *text;
 } losses[] = {
+    {"kernel.refused", "HERE the kernel is refused a page that it writes back: it forgets it"},
     {"page.dropped", "HERE a page is dropped with bytes that the server does not have"},
 };
 
@@ -171,6 +172,11 @@ void trace_take(struct lab_mount *m)
             trace_show(m, e);
     }
     pthread_mutex_unlock(&m->lock);
+}
+
+void trace_skip(struct lab_mount *m)
+{
+    m->trace_seen = atomic_load(&m->trace->n);
 }
 
 static int in_order(const void *a, const void *b)

@@ -179,6 +179,8 @@ void note_add(struct lab_mount *m, const char *who, uint64_t off, uint8_t value,
 enum lab_column column_of(const char *lane);
 /* Takes what the daemon has traced since into the events. */
 void trace_take(struct lab_mount *m);
+/* What it has traced since is nothing of the run. */
+void trace_skip(struct lab_mount *m);
 /* The events in their order, as those of the result. */
 void events_finish(struct lab_mount *m);
 /* The daemon's end. */
@@ -186,7 +188,8 @@ void trace_point(const char *name, uint64_t page);
 extern struct trace *trace_ring;
 
 /* ---- stuck.c ---- */
-/* A thread of `pid` that is called `name` (NULL: any) waits in the kernel's function `function`. */
+/* A thread of `pid` that is called `name` (NULL: any) waits in the kernel's function `function`
+ * itself, for a lock: the innermost frame that is not the scheduler's or a lock's. */
 bool thread_waits_in(pid_t pid, const char *name, const char *function);
 
 #endif

@@ -430,6 +430,14 @@ struct lm_op *lm_start(struct lab_mount *m, const char *lane, enum lm_what what,
     return op_post(m, lane, what, off, value, len, true);
 }
 
+void lm_ready(struct lab_mount *m, const char *lane)
+{
+    m->quiet = true;
+    lm_wait(m, op_post(m, lane, LM_STAT, 0, 0, 0, false));
+    trace_skip(m);
+    m->quiet = false;
+}
+
 int64_t lm_wait(struct lab_mount *m, struct lm_op *op)
 {
     if (!op_wait(m, op, LIMIT_MS))
@@ -471,7 +479,8 @@ int lm_fsync(struct lab_mount *m)
 
 void lm_writeback(struct lab_mount *m, uint32_t page)
 {
-    now(m, LM_WRITEBACK, (uint64_t)page << PAGE_SHIFT, 0, PAGE_SIZE);
+    lm_wait(m,
+            op_post(m, "kernel", LM_WRITEBACK, (uint64_t)page << PAGE_SHIFT, 0, PAGE_SIZE, false));
 }
 
 void lm_revalidate(struct lab_mount *m)

@@ -51,6 +51,8 @@ enum lm_what {
  * unless it revalidates only. Several of a lane are done one after the other. */
 struct lm_op *lm_start(struct lab_mount *m, const char *lane, enum lm_what what, uint64_t off,
                        uint8_t value, uint32_t len);
+/* Makes the lane now: its open(2) would wait for a revalidation under way. */
+void lm_ready(struct lab_mount *m, const char *lane);
 /* Waits for its end: what it returned, or negative errno (-EFAULT: SIGBUS). */
 int64_t lm_wait(struct lab_mount *m, struct lm_op *op);
 bool lm_ended(struct lab_mount *m, struct lm_op *op);
@@ -64,6 +66,8 @@ void lm_store(struct lab_mount *m, uint64_t off, uint8_t value);
 uint8_t lm_load(struct lab_mount *m, uint64_t off);
 int64_t lm_write(struct lab_mount *m, uint64_t off, uint8_t value, uint32_t len);
 int lm_fsync(struct lab_mount *m);
+/* By `kernel`, on a descriptor of its own: errors of writing back are not taken away from the
+ * application. */
 void lm_writeback(struct lab_mount *m, uint32_t page);
 /* By `revalidator`. */
 void lm_revalidate(struct lab_mount *m);
@@ -82,8 +86,8 @@ void lm_hold(struct lab_mount *m, const char *point);
 void lm_release(struct lab_mount *m, const char *point);
 /* Waits until `n` have come to it. */
 void lm_arrived(struct lab_mount *m, const char *point, unsigned n);
-/* The same, or until `op` has ended, or a thread of the daemon called `thread` waits in the
- * kernel's function `function` (NULL: no thread is looked at). True: the point. */
+/* The same, or until `op` has ended, or a thread of the daemon called `thread` waits for a lock in
+ * the kernel's function `function` (NULL: no thread is looked at). True: the point. */
 bool lm_arrived_or(struct lab_mount *m, const char *point, unsigned n, struct lm_op *op,
                    const char *thread, const char *function);
 

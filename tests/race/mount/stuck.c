@@ -126,13 +126,14 @@ struct wanted {
 static bool waits_in(pid_t pid, pid_t tid, void *arg)
 {
     const struct wanted *w = arg;
-    char name[32], text[4096];
+    char name[32], text[256];
 
     name_of(pid, tid, name);
     if (w->name && strcmp(name, w->name) != 0)
         return false;
-    read_text(text, sizeof text, "/proc/%d/task/%d/stack", pid, tid);
-    return strstr(text, w->function) != NULL;
+    stack_of(pid, tid, text, sizeof text);
+    return strcspn(text, " ") == strlen(w->function) &&
+           strncmp(text, w->function, strlen(w->function)) == 0;
 }
 
 bool thread_waits_in(pid_t pid, const char *name, const char *function)
@@ -155,6 +156,19 @@ static const char *last_point(const struct lab_mount *m, pid_t tid)
     return name;
 }
 
+/* The frame to name: FUSE's own, below those that every wait has. */
+static const char *telling(const char *stack)
+{
+    const char *frame = strstr(stack, "fuse_");
+
+    return frame && (frame == stack || frame[-1] == ' ') ? frame : stack;
+}
+
+static bool ends(const char *point)
+{
+    return strcmp(point, "reval.done") == 0 || strcmp(point, "write.taken") == 0;
+}
+
 struct witness {
     struct lab_mount *m;
     char text[512]; /* of those in the kernel */
@@ -171,16 +185,21 @@ static bool testify(pid_t pid, pid_t tid, void *arg)
 
     name_of(pid, tid, name);
     stack_of(pid, tid, stack, sizeof stack);
-    if (!deep && (!point || strncmp(stack, "ep_poll", 7) == 0 || strstr(stack, "poll")))
+    /* Idle: in its loop, or at the end of its last work. */
+    if (!deep && (!point || strstr(stack, "poll") || ends(point)))
         return false;
     event_say(w->m, CACHE, NULL, true, "the daemon's thread %s waits%s: %s%s%s%s", name,
               deep ? " in the kernel" : "", stack, point ? ", since it came by " : "",
               point ? point : "", "");
-    if (deep && strlen(w->text) + strlen(name) + strlen(stack) + 64 < sizeof w->text) {
+    if (strlen(w->text) + strlen(name) + strlen(stack) + 64 < sizeof w->text) {
         size_t at = strlen(w->text);
 
-        snprintf(w->text + at, sizeof w->text - at, "; its thread %s waits in %.*s", name,
-                 (int)strcspn(stack, " "), stack);
+        if (deep)
+            snprintf(w->text + at, sizeof w->text - at, "; its thread %s waits in %.*s", name,
+                     (int)strcspn(telling(stack), " "), telling(stack));
+        else
+            snprintf(w->text + at, sizeof w->text - at, "; its thread %s stands still after %s",
+                     name, point);
     }
     return false;
 }
@@ -221,6 +240,7 @@ bool lm_stuck(struct lab_mount *m, struct lm_op *op)
             trace_take(m);
             tell(m, op);
             m->result.outcome = DEADLOCK;
+            m->quiet = true;
             world_abort(m);
             return true;
         }

@@ -11,6 +11,9 @@ only_embedded() {
     return 1
 }
 
+# holds NAME EXPRESSION: in_status, to be waited for
+holds() { in_status "$@" >/dev/null; }
+
 revalidate() { echo "'$NFSCACHED' revalidate '$1' >/dev/null"; }
 
 # ---- the tests themselves ------------------------------------------------------------------------
@@ -230,13 +233,20 @@ test_umount_writes() {
 # With the server away umount keeps what is dirty and says so; with the server back it goes out.
 test_umount_keeps_dirty_data() {
     local writer rc=0
-    server_start && mount_start a timeo=10,retrans=1 && echo before >"$T/a/f" || return
-    server_kill9
+    server_start && mount_start a timeo=10,retrans=1 || return
     # Its close waits for the server.
-    echo "kept for the server" >"$T/a/f" &
+    (
+        exec 8>"$T/a/f"
+        touch "$T/opened"
+        wait_for 60 test -e "$T/server-is-away"
+        echo "kept for the server" >&8
+    ) &
     writer=$!
-    sleep 1
-    if timeout -k 1 30 "$NFSCACHED" umount "$T/a"; then
+    wait_for 30 test -e "$T/opened" || return
+    server_kill9
+    touch "$T/server-is-away"
+    wait_for 30 holds a '[f["bytes"] for f in s["files"]] == [20]' || return
+    if timeout -k 1 60 "$NFSCACHED" umount --timeout 2 "$T/a"; then
         echo "umount succeeded with the server away and bytes that it has not seen"
         rc=1
     fi
@@ -306,6 +316,9 @@ have_python() {
     return 1
 }
 
+# in_a_call PID: it waits in the kernel for an answer of the daemon
+in_a_call() { grep -q fuse "/proc/$1/stack"; }
+
 # A process that waits for a dead server can be killed, and the mount serves on afterwards.
 test_killed_while_server_is_away() {
     local pid rc=0
@@ -314,9 +327,9 @@ test_killed_while_server_is_away() {
     server_kill9
     cat "$T/a/f" >/dev/null 2>&1 &
     pid=$!
-    sleep 1
+    wait_for 30 in_a_call $pid && sleep 0.2
     kill -KILL $pid
-    wait_for 5 gone $pid || {
+    wait_for 15 gone $pid || {
         echo "a killed reader stays"
         cat "/proc/$pid/stack"
         rc=1
@@ -329,18 +342,18 @@ test_killed_while_server_is_away() {
 test_killed_caller_made_it() {
     local pid
     only_embedded || return 77
-    server_start && mount_start a && server_say MKDIR:delay=3000:count=1 || return
+    server_start && mount_start a && server_say MKDIR:delay=6000:count=1 || return
     stat "$T/a/d" 2>/dev/null && return 1
     mkdir "$T/a/d" &
     pid=$!
-    sleep 0.3
+    wait_for 5 holds a 's["rpc"]["MKDIR"]["calls"] == 1' || return
     kill -KILL $pid
-    wait_for 1 gone $pid || {
-        echo "a killed mkdir stays"
+    wait_for 4 gone $pid && [ ! -e "$EXPORT/d" ] || {
+        echo "a killed mkdir stays until it is answered"
         return 1
     }
     wait $pid
-    wait_for 5 test -d "$EXPORT/d" && wait_for 1 test -d "$T/a/d"
+    wait_for 15 test -d "$EXPORT/d" && wait_for 10 test -d "$T/a/d"
 }
 
 # After umount and mount again, inode numbers and content are the same.

@@ -218,6 +218,41 @@ static bool check_only(const char *only)
            strcmp(only, "guest,host") == 0 || strcmp(only, "host,guest") == 0;
 }
 
+/* What other clients lose, or cannot do, is a result, and no failure. */
+static bool ours_lost(json_t *all)
+{
+    bool lost = false;
+
+    for (int i = 0; i < PLACES; i++) {
+        char ours[64];
+
+        snprintf(ours, sizeof ours, "%s:ours", places[i].name);
+        lost = lost || peers_sum(all, ours, "lost_writes") > 0 ||
+               peers_sum(all, ours, "lost_foreign") > 0;
+    }
+    return lost;
+}
+
+static bool ours_failed(json_t *all)
+{
+    bool failed = false;
+    char name[384];
+    json_t *c;
+    size_t i;
+
+    json_array_foreach(json_object_get(all, "cells"), i, c)
+    {
+        const char *target = strchr(text_at(c, "target"), ':');
+
+        if (!*text_at(c, "failed"))
+            continue;
+        cell_name(c, name, sizeof name);
+        bench_fail(0, "%s: %s", name, text_at(c, "failed"));
+        failed = failed || (target && strcmp(target, ":ours") == 0);
+    }
+    return failed;
+}
+
 int bench_peers(int argc, const char **argv)
 {
     struct bench_options o = BENCH_OPTIONS_INIT;
@@ -301,9 +336,9 @@ int bench_peers(int argc, const char **argv)
             status = BENCH_FAILED;
         json_decref(results);
     }
-    if (status == BENCH_OK && result_failed(all))
+    if (status == BENCH_OK && ours_failed(all))
         status = BENCH_FAILED;
-    if (status == BENCH_OK && result_findings(all) > 0)
+    if (status == BENCH_OK && ours_lost(all))
         status = BENCH_FOUND;
     json_decref(all);
     return status;

@@ -83,7 +83,8 @@ static bool ends_in(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-bool peers_compares(json_t *metric)
+/* Tails are in the results, but too noisy to compare by. */
+static bool comparable(json_t *metric)
 {
     const char *name = text_at(metric, "name"), *better = text_at(metric, "better");
 
@@ -92,14 +93,50 @@ bool peers_compares(json_t *metric)
            number_at(metric, "median") > 0;
 }
 
-/* "io op=read cache=cold mb_s" */
-static void work_of(json_t *cell, json_t *metric, char text[256])
+/* 1048576 as 1M: what is 4 Ki or more, and whole. */
+static void append_value(char *text, size_t size, const char *value)
 {
-    char params[192];
+    size_t n = strlen(text);
+    char *end;
+    unsigned long v = strtoul(value, &end, 10);
 
-    cell_params_text(cell, params, sizeof params);
-    snprintf(text, 256, "%.16s%s%s %.40s", text_at(cell, "benchmark"), *params ? " " : "", params,
-             text_at(metric, "name"));
+    if (*end || v < 4096 || v % 1024)
+        snprintf(text + n, size - n, " %s", value);
+    else if (v % (1 << 20))
+        snprintf(text + n, size - n, " %luK", v >> 10);
+    else
+        snprintf(text + n, size - n, " %luM", v >> 20);
+}
+
+void peers_work(json_t *cell, json_t *metric, char text[PEERS_WORK])
+{
+    const char *key;
+    json_t *value;
+
+    snprintf(text, PEERS_WORK, "%s", text_at(cell, "benchmark"));
+    json_object_foreach(json_object_get(cell, "parameters"), key, value)
+    {
+        /* All peers are measured in one mode. */
+        if (strcmp(key, "mode") != 0 && json_is_string(value))
+            append_value(text, PEERS_WORK, json_string_value(value));
+    }
+
+    size_t n = strlen(text);
+
+    snprintf(text + n, PEERS_WORK - n, " %s", text_at(metric, "name"));
+}
+
+json_t *peers_metric(json_t *cell, size_t i)
+{
+    json_t *metrics = json_object_get(cell, "metrics");
+    bool all = strcmp(text_at(cell, "benchmark"), "revalidate") == 0;
+
+    for (size_t k = 0; !all && k < i; k++)
+        if (comparable(json_array_get(metrics, k)))
+            return NULL;
+    return i < json_array_size(metrics) && comparable(json_array_get(metrics, i))
+               ? json_array_get(metrics, i)
+               : NULL;
 }
 
 static json_t *ratio_metric(json_t *ours, json_t *theirs)
@@ -161,17 +198,18 @@ static json_t *limit_cell(json_t *all, json_t *cell)
 static void ratios_of(json_t *all, json_t *made, json_t *ours, const char *place)
 {
     json_t *metric, *theirs, *c;
-    char work[256], limit[64];
+    char work[PEERS_WORK], limit[64];
     size_t i, j;
 
     snprintf(limit, sizeof limit, "%s:limit", place);
-    json_array_foreach(json_object_get(ours, "metrics"), j, metric)
-    {
+    for (j = 0; j < json_array_size(json_object_get(ours, "metrics")); j++) {
+        metric = peers_metric(ours, j);
+        if (!metric)
+            continue;
+
         const char *name = text_at(metric, "name");
 
-        if (!peers_compares(metric))
-            continue;
-        work_of(ours, metric, work);
+        peers_work(ours, metric, work);
         json_array_foreach(json_object_get(all, "cells"), i, c)
         {
             if (c != ours && strcmp(text_at(c, "benchmark"), text_at(ours, "benchmark")) == 0 &&
@@ -181,8 +219,11 @@ static void ratios_of(json_t *all, json_t *made, json_t *ours, const char *place
                 add_ratio(made, text_at(c, "target"), work, metric, theirs);
         }
         c = limit_cell(all, ours);
-        if (c && strcmp(text_at(json_object_get(ours, "limit"), "metric"), name) == 0 &&
-            (theirs = metric_at(c, name)))
+
+        json_t *limit_of = json_object_get(ours, "limit");
+
+        if (c && strcmp(text_at(limit_of, "of"), name) == 0 &&
+            (theirs = metric_at(c, text_at(limit_of, "metric"))))
             add_ratio(made, limit, work, metric, theirs);
     }
 }
@@ -201,4 +242,22 @@ void peers_ratios(json_t *all, const char *place)
     }
     json_array_extend(cells, made);
     json_decref(made);
+}
+
+double peers_sum(json_t *all, const char *target, const char *name)
+{
+    double sum = -1;
+    json_t *c, *v;
+    size_t i, k;
+
+    json_array_foreach(json_object_get(all, "cells"), i, c)
+    {
+        json_t *m = strcmp(text_at(c, "target"), target) == 0 ? metric_at(c, name) : NULL;
+
+        if (!m)
+            continue;
+        sum = sum < 0 ? 0 : sum;
+        json_array_foreach(json_object_get(m, "samples"), k, v) sum += json_number_value(v);
+    }
+    return sum;
 }

@@ -13,7 +13,7 @@
 enum { ROWS_MOST = 512, COLUMNS_MOST = 16 };
 
 struct row {
-    char what[192];
+    char what[PEERS_WORK];
     const char *unit;
     double value[COLUMNS_MOST]; /* 0: not measured */
 };
@@ -44,17 +44,8 @@ static int column_of(struct sheet *s, const char *target)
     return (int)s->columns++;
 }
 
-static struct row *row_of(struct sheet *s, json_t *cell, json_t *metric)
+static struct row *row_of(struct sheet *s, const char *what, const char *unit)
 {
-    char params[256], what[192];
-
-    if (strcmp(text_at(cell, "benchmark"), "peers") == 0) {
-        snprintf(what, sizeof what, "%s", param_at(cell, "work"));
-    } else {
-        cell_params_text(cell, params, sizeof params);
-        snprintf(what, sizeof what, "%.16s%s%.120s %.40s", text_at(cell, "benchmark"),
-                 *params ? " " : "", params, text_at(metric, "name"));
-    }
     for (unsigned i = 0; i < s->rows; i++)
         if (strcmp(s->row[i].what, what) == 0)
             return &s->row[i];
@@ -64,33 +55,48 @@ static struct row *row_of(struct sheet *s, json_t *cell, json_t *metric)
     struct row *r = &s->row[s->rows++];
 
     memset(r, 0, sizeof *r);
-    memcpy(r->what, what, sizeof what);
-    r->unit = text_at(metric, "unit");
+    snprintf(r->what, sizeof r->what, "%s", what);
+    r->unit = unit;
     return r;
+}
+
+static void collect_cell(struct sheet *s, json_t *cell, const char *target, bool ratio)
+{
+    json_t *metrics = json_object_get(cell, "metrics");
+    char work[PEERS_WORK];
+
+    for (size_t i = 0; i < json_array_size(metrics); i++) {
+        json_t *m = ratio ? json_array_get(metrics, i) : peers_metric(cell, i);
+        int column = m ? column_of(s, target) : -1;
+
+        if (column < 0)
+            continue;
+        if (ratio)
+            snprintf(work, sizeof work, "%s", param_at(cell, "work"));
+        else
+            peers_work(cell, m, work);
+
+        struct row *r = row_of(s, work, text_at(m, "unit"));
+
+        if (r)
+            r->value[column] = number_at(m, "median");
+    }
 }
 
 /* The cells of clients, or the ratios of ours to them. */
 static void collect(struct sheet *s, json_t *result, bool ratios)
 {
-    json_t *cell, *metric;
-    size_t i, j;
+    json_t *cell;
+    size_t i;
 
     json_array_foreach(json_object_get(result, "cells"), i, cell)
     {
         const char *target = in_place(text_at(cell, "target"), s->place);
         const char *benchmark = text_at(cell, "benchmark");
 
-        if (!target || strcmp(benchmark, "limits") == 0 ||
-            (strcmp(benchmark, "peers") == 0) != ratios)
-            continue;
-        json_array_foreach(json_object_get(cell, "metrics"), j, metric)
-        {
-            int column = peers_compares(metric) ? column_of(s, target) : -1;
-            struct row *r = column >= 0 ? row_of(s, cell, metric) : NULL;
-
-            if (r)
-                r->value[column] = number_at(metric, "median");
-        }
+        if (target && strcmp(benchmark, "limits") != 0 &&
+            (strcmp(benchmark, "peers") == 0) == ratios)
+            collect_cell(s, cell, target, ratios);
     }
 }
 
@@ -121,7 +127,7 @@ static void print_limits(json_t *result, const char *place)
 {
     json_t *cell, *metric;
     bool any = false;
-    size_t i, j;
+    size_t i;
 
     json_array_foreach(json_object_get(result, "cells"), i, cell)
     {
@@ -129,18 +135,44 @@ static void print_limits(json_t *result, const char *place)
 
         if (!target || strcmp(text_at(cell, "benchmark"), "limits") != 0)
             continue;
-        json_array_foreach(json_object_get(cell, "metrics"), j, metric)
-        {
-            if (!peers_compares(metric))
+        for (size_t j = 0; j < json_array_size(json_object_get(cell, "metrics")); j++) {
+            metric = peers_metric(cell, j);
+            if (!metric)
                 continue;
             if (!any)
                 printf("\n%s: limits\n", place);
             any = true;
-            printf("%-16.16s %-40.40s %-20.20s %-6s", target, param_at(cell, "work"),
+            printf("%-16.16s %-28.28s %-18.18s %-6s", target, param_at(cell, "work"),
                    text_at(metric, "name"), text_at(metric, "unit"));
             print_value(number_at(metric, "median"));
             putchar('\n');
         }
+    }
+}
+
+/* What no client should do, and some do. */
+static void print_faults(const struct sheet *s, json_t *result)
+{
+    static const char *const faults[] = {"lost_writes", "lost_foreign", "stale_opens",
+                                         "stale_pages"};
+    char target[96];
+    bool any = false;
+
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        for (unsigned c = 0; c < s->columns; c++) {
+            snprintf(target, sizeof target, "%s:%s", s->place, s->column[c]);
+
+            double sum = peers_sum(result, target, faults[i]);
+
+            if (sum < 0)
+                continue;
+            if (!any)
+                printf("\n%s: what should be 0, in all cells together\n", s->place);
+            any = true;
+            printf("%s%s %.0f", c ? ", " : "    ", s->column[c], sum);
+        }
+        if (any)
+            printf("  %s\n", faults[i]);
     }
 }
 
@@ -156,6 +188,8 @@ void peers_table_print(json_t *result, const char *place)
             printf("\n%s: %s\n", place,
                    ratios ? "ours against each; above 1 ours is better" : "medians");
             print_sheet(&s);
+            if (!ratios)
+                print_faults(&s, result);
         }
         free(s.row);
     }

@@ -40,9 +40,9 @@ static json_t *part(void)
     json_t *cells = json_object_get(o, "cells");
     json_t *open = cell("meta", "ours", "open", "open_p50_us", "less", 10, 20, 40);
 
-    json_object_set_new(
-        open, "limit",
-        json_pack("{s:s, s:s, s:s}", "target", "libnfs", "work", "open", "metric", "open_p50_us"));
+    json_object_set_new(open, "limit",
+                        json_pack("{s:s, s:s, s:s, s:s}", "target", "libnfs", "work", "open", "of",
+                                  "open_p50_us", "metric", "getattr_us"));
     json_array_append_new(cells, open);
     json_array_append_new(cells,
                           cell("meta", "kernel v3", "open", "open_p50_us", "less", 20, 40, 80));

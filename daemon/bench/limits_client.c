@@ -37,12 +37,19 @@ static struct client {
     sem_t finished;
     /* The stream that runs: all slots submit its operations. */
     enum remote_op op;
-    uint64_t next, done, total;
+    uint64_t next, total;
+    uint64_t open; /* starts and operations still to come: a slot must not be started twice */
     int error;
     char why_not[NFS3_ERROR_MAX + 32];
 } client;
 
 static void submit_next(struct slot *s);
+
+static void count_down(void)
+{
+    if (__atomic_sub_fetch(&client.open, 1, __ATOMIC_ACQ_REL) == 0)
+        sem_post(&client.finished);
+}
 
 static void one_done(struct remote_call *call)
 {
@@ -52,8 +59,7 @@ static void one_done(struct remote_call *call)
     if (call->error || (bulk && call->u.io.done != BLOCK))
         __atomic_store_n(&client.error, call->error ? call->error : -EIO, __ATOMIC_RELAXED);
     submit_next(s); /* before the count: the last one to count ends the stream */
-    if (__atomic_add_fetch(&client.done, 1, __ATOMIC_ACQ_REL) == client.total)
-        sem_post(&client.finished);
+    count_down();
 }
 
 static void submit_next(struct slot *s)
@@ -76,14 +82,16 @@ static void submit_next(struct slot *s)
 static void slot_start(struct loop_task *task)
 {
     submit_next((struct slot *)(void *)((char *)task - offsetof(struct slot, task)));
+    count_down();
 }
 
 /* `total` operations, `depth` at a time. 0 or negative errno. */
 static int stream(enum remote_op op, uint64_t total, unsigned depth)
 {
     client.op = op;
-    client.next = client.done = 0;
+    client.next = 0;
     client.total = total;
+    client.open = total + depth;
     client.error = 0;
     for (unsigned i = 0; i < depth; i++) {
         client.slots[i].task.fn = slot_start;

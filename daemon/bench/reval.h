@@ -72,6 +72,7 @@ struct rv_cell {
 
 struct rv_file {
     char path[PATH_MAX], foreign[PATH_MAX];
+    char old[PATH_MAX];    /* another name of it elsewhere, if it is to be replaced; "" */
     unsigned pages;        /* when it was made */
     uint64_t size;         /* bytes now, as the other side made it */
     unsigned version;      /* of their bytes */
@@ -80,8 +81,11 @@ struct rv_file {
     uint64_t *written, *mapped; /* our slots, last value of each page; 0: never */
 };
 
-/* Makes a new file by the other way. 0 or negative errno. */
-int rv_file_make(struct rv_file *f, const struct target *t, unsigned pages);
+/* Makes a new file by the other way, for `change` to come. One that will be replaced has a second
+ * name there: what was written here before goes to the old file, and can be looked for. 0 or
+ * negative errno.
+ */
+int rv_file_make(struct rv_file *f, const struct target *t, unsigned pages, enum rv_change change);
 void rv_file_remove(struct rv_file *f);
 
 /* Changes it elsewhere, down to the server's disk. 0 or negative errno. */
@@ -98,8 +102,8 @@ long rv_file_wrong_pages(const struct rv_file *f, int fd);
 int rv_file_read(int fd, unsigned pages);
 
 /* After everything was synced: which of our writes and stores are not there by the other way, and
- * which of their bytes are not. Slots beyond what the other side cut off are not counted, nor is a
- * file that was replaced: nobody promised those. 0 or negative errno. */
+ * which of their bytes are not. Slots beyond what the other side cut off are not counted: nobody
+ * promised those. 0 or negative errno. */
 int rv_file_check(const struct rv_file *f, unsigned *lost_writes, unsigned *lost_foreign);
 
 /* ---- writers ------------------------------------------------------------------------------- */

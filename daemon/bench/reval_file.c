@@ -76,7 +76,7 @@ static int sync_and_close(int fd, int rc)
     return rc;
 }
 
-int rv_file_make(struct rv_file *f, const struct target *t, unsigned pages)
+int rv_file_make(struct rv_file *f, const struct target *t, unsigned pages, enum rv_change change)
 {
     static unsigned number;
     char name[32];
@@ -90,13 +90,23 @@ int rv_file_make(struct rv_file *f, const struct target *t, unsigned pages)
     target_path(t->dir, name, f->path);
     target_path(t->foreign, name, f->foreign);
     int fd = open(f->foreign, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    return fd < 0 ? -errno : sync_and_close(fd, write_pages(f, fd, 0, pages));
+    if (fd < 0)
+        return -errno;
+    int rc = sync_and_close(fd, write_pages(f, fd, 0, pages));
+    if (rc == 0 && change == CHANGE_REPLACED) {
+        snprintf(name + strlen(name), sizeof name - strlen(name), ".old");
+        target_path(t->foreign, name, f->old);
+        rc = link(f->foreign, f->old) < 0 ? -errno : 0;
+    }
+    return rc;
 }
 
 void rv_file_remove(struct rv_file *f)
 {
     if (*f->foreign)
         unlink(f->foreign);
+    if (*f->old)
+        unlink(f->old);
     free(f->written);
     free(f->mapped);
     *f = (struct rv_file){0};
@@ -263,31 +273,39 @@ long rv_file_wrong_pages(const struct rv_file *f, int fd)
     return rc < 0 ? rc : wrong;
 }
 
-static void count_lost(const struct rv_file *f, uint64_t page, const unsigned char *got, void *arg)
+static void count_lost_writes(const struct rv_file *f, uint64_t page, const unsigned char *got,
+                              void *arg)
 {
-    unsigned *lost = arg;
     uint64_t slot;
 
-    lost[1] += !page_is_right(f, page, got);
-    if (f->replaced || page >= f->pages || page * RV_PAGE + RV_THEIRS > f->size)
+    if (page >= f->pages || page * RV_PAGE + RV_THEIRS > f->size)
         return;
     memcpy(&slot, got + RV_SLOT_WRITE, sizeof slot);
-    lost[0] += slot != f->written[page];
+    *(unsigned *)arg += slot != f->written[page];
     memcpy(&slot, got + RV_SLOT_MAPPED, sizeof slot);
-    lost[0] += slot != f->mapped[page];
+    *(unsigned *)arg += slot != f->mapped[page];
+}
+
+static void count_lost_foreign(const struct rv_file *f, uint64_t page, const unsigned char *got,
+                               void *arg)
+{
+    *(unsigned *)arg += !page_is_right(f, page, got);
 }
 
 int rv_file_check(const struct rv_file *f, unsigned *lost_writes, unsigned *lost_foreign)
 {
-    unsigned lost[2] = {0};
-    int fd = open(f->foreign, O_RDONLY | O_CLOEXEC);
+    int fd = open(f->replaced ? f->old : f->foreign, O_RDONLY | O_CLOEXEC);
 
+    *lost_writes = *lost_foreign = 0;
     if (fd < 0)
         return -errno;
-    int rc = for_each_page(f, fd, count_lost, lost);
+    int rc = for_each_page(f, fd, count_lost_writes, lost_writes);
     close(fd);
-    *lost_writes = lost[0];
-    *lost_foreign = lost[1];
+    fd = rc == 0 ? open(f->foreign, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return rc ? rc : -errno;
+    rc = for_each_page(f, fd, count_lost_foreign, lost_foreign);
+    close(fd);
     return rc;
 }
 

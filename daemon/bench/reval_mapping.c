@@ -68,7 +68,7 @@ int rv_staleness_run(struct cell *c)
     double *seen_us = calloc(rv->o->changes, sizeof *seen_us);
     unsigned seen = 0, never = 0;
     uint64_t state = bench_now();
-    int fd = -1, rc = rv_file_make(&f, rv->target, rv->pages);
+    int fd = -1, rc = rv_file_make(&f, rv->target, rv->pages, CHANGE_BYTE);
 
     if (rc == 0 && !seen_us)
         rc = -ENOMEM;

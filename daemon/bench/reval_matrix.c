@@ -171,10 +171,10 @@ static int open_and_see(struct round *r, int *out)
     return rc;
 }
 
-/* Everything of ours to the server. What was replaced or cut off may be refused. */
+/* Everything of ours to the server. */
 static int finish(struct round *r)
 {
-    int rc = 0, tolerated = r->rv->change == CHANGE_REPLACED;
+    int rc = 0;
 
     if (r->writers) {
         rc = rv_writers_stop(r->writers);
@@ -192,13 +192,14 @@ static int finish(struct round *r)
             rc = -errno;
         r->fd = -1;
     }
-    return tolerated && (rc == -ESTALE || rc == -EIO || rc == -ENOENT) ? 0 : rc;
+    return rc;
 }
 
 static int one_round(struct cell *c, struct round *r)
 {
     struct rv_cell *rv = r->rv;
-    int fd = -1, rc = rv_file_make(&r->file, rv->target, rv->pages ? rv->pages : RV_PAGES_EMPTY);
+    int fd = -1,
+        rc = rv_file_make(&r->file, rv->target, rv->pages ? rv->pages : RV_PAGES_EMPTY, rv->change);
     const char *at = "making the file";
 
     if (rc == 0) {

@@ -216,7 +216,7 @@ int rv_writer_run(struct cell *c)
     size_t size = (size_t)rv->pages * RV_PAGE;
     unsigned lost = 0, lost_foreign = 0;
     unsigned char *map = MAP_FAILED;
-    int times = 0, fd = -1, rc = w ? rv_file_make(&f, rv->target, rv->pages) : -ENOMEM;
+    int times = 0, fd = -1, rc = w ? rv_file_make(&f, rv->target, rv->pages, CHANGE_BYTE) : -ENOMEM;
 
     if (rc == 0) {
         fd = open(f.path, O_RDWR | O_CLOEXEC);

@@ -8,8 +8,35 @@
 #include "daemon/bench/plot.h"
 #include "daemon/bench/result.h"
 
-/* Adds the median of a cell's metric, with its quartiles; false if it was not measured. */
-static bool add(struct plot *p, const char *series, double x, json_t *cell, const char *metric)
+json_t *figure_cells(json_t *merged, const char *benchmark)
+{
+    json_t *cells = json_array(), *c;
+    size_t i;
+
+    json_array_foreach(json_object_get(merged, "cells"), i, c)
+    {
+        if (strcmp(text_at(c, "benchmark"), benchmark) == 0)
+            json_array_append(cells, c);
+    }
+    return cells;
+}
+
+size_t figure_targets(json_t *cells, const char *names[], size_t max)
+{
+    size_t i, k, n = 0;
+    json_t *c;
+
+    json_array_foreach(cells, i, c)
+    {
+        for (k = 0; k < n && strcmp(names[k], text_at(c, "target")) != 0;)
+            k++;
+        if (k == n && n < max)
+            names[n++] = text_at(c, "target");
+    }
+    return n;
+}
+
+bool figure_add(struct plot *p, const char *series, double x, json_t *cell, const char *metric)
 {
     json_t *m = metric_at(cell, metric);
 
@@ -20,48 +47,42 @@ static bool add(struct plot *p, const char *series, double x, json_t *cell, cons
     return true;
 }
 
-static void add_bar(struct plot *p, const char *series, const char *group, json_t *cell,
+void figure_add_bar(struct plot *p, const char *series, const char *group, json_t *cell,
                     const char *metric)
 {
     if (metric_at(cell, metric))
-        add(p, series, (double)plot_group(p, group), cell, metric);
+        figure_add(p, series, (double)plot_group(p, group), cell, metric);
 }
 
-#define EACH_CELL(cells, benchmark_name)                                                           \
-    json_array_foreach(cells, i, c)                                                                \
-    {                                                                                              \
-        if (strcmp(text_at(c, "benchmark"), benchmark_name) != 0)                                  \
-            continue;
-
-/* ---- limits ---------------------------------------------------------------------------------- */
-
-static int limits_figures(FILE *f, json_t *merged)
+void figure_add_slower(struct plot *p, const char *series, json_t *cell, const char *distribution)
 {
-    json_t *cells = json_object_get(merged, "cells"), *c;
-    size_t i;
-    char group[96];
-    struct plot rates = {.kind = PLOT_BARS,
-                         .title = "How much can be moved",
-                         .ylabel = "MB/s",
-                         .log_y = true,
-                         .caption = "More is better. A logarithmic scale."};
-    struct plot times = {.kind = PLOT_BARS,
-                         .title = "How long one small thing takes",
-                         .ylabel = "µs",
-                         .caption = "Medians; less is better."};
+    json_t *d, *b;
+    size_t i, j;
 
-    EACH_CELL(cells, "limits")
-    snprintf(group, sizeof group, "%s %s", text_at(c, "target"), param_at(c, "work"));
-    add_bar(&rates, "MB/s", group, c, "mb_s");
-    add_bar(&times, "median", group, c, "round_trip_p50_us");
-    add_bar(&times, "median", group, c, "request_p50_us");
-    add_bar(&times, "median", group, c, "open_p50_us");
-    add_bar(&times, "median", group, c, "getattr_us");
-    add_bar(&times, "median", group, c, "getattr_p50_us");
+    json_array_foreach(json_object_get(cell, "distributions"), i, d)
+    {
+        double count = number_at(d, "count"), seen = 0;
+        if (strcmp(text_at(d, "name"), distribution) != 0)
+            continue;
+        json_array_foreach(json_object_get(d, "buckets"), j, b)
+        {
+            double us = json_number_value(json_array_get(b, 0)), part = 1 - seen / count;
+            plot_add(plot_series(p, series), us, part, part, part);
+            seen += json_number_value(json_array_get(b, 1));
+        }
+    }
 }
-int rc = plot_write(f, &rates);
-int rc2 = plot_write(f, &times);
-return rc ? rc : rc2;
+
+int figures_write_all(FILE *f, struct plot *plots, size_t n)
+{
+    int rc = 0;
+
+    /* All, to free all. */
+    for (size_t i = 0; i < n; i++) {
+        int wrote = plot_write(f, &plots[i]);
+        rc = rc ? rc : wrote;
+    }
+    return rc;
 }
 
 int figures_write(FILE *f, json_t *merged, const char *benchmark)
@@ -69,7 +90,9 @@ int figures_write(FILE *f, json_t *merged, const char *benchmark)
     static const struct {
         const char *benchmark;
         int (*write)(FILE *f, json_t *merged);
-    } all[] = {{"limits", limits_figures}, {"cache", figures_cache}, {"peers", figures_peers}};
+    } all[] = {
+        {"revalidate", figures_revalidate}, {"io", figures_io},       {"meta", figures_meta},
+        {"limits", figures_limits},         {"cache", figures_cache}, {"peers", figures_peers}};
     int rc = 0;
 
     fputs("<div class=\"figures\">\n", f);

@@ -229,20 +229,20 @@ int figures_check(void)
 /* Copies an SVG: from its tag on, and with ids that no other figure of the page has. */
 static void copy_svg(FILE *html, char *svg, unsigned number)
 {
-    static const char *const ids[] = {"id='gp", "id=\"gp", "\"#gp", "'#gp", "id=\"gnuplot_canvas"};
+    static const char *const before_id[] = {" id='",    " id=\"",    " href='#", " href=\"#",
+                                            ":href='#", ":href=\"#", "url(#"};
     char *at = strstr(svg, "<svg");
 
     while (at && *at) {
-        size_t i = 0, n = sizeof ids / sizeof ids[0];
-        while (i < n && strncmp(at, ids[i], strlen(ids[i])) != 0)
+        size_t i = 0, n = sizeof before_id / sizeof before_id[0];
+        while (i < n && strncmp(at, before_id[i], strlen(before_id[i])) != 0)
             i++;
         if (i == n) {
             fputc(*at++, html);
             continue;
         }
-        size_t keep = strlen(ids[i]) - (i == 4 ? strlen("gnuplot_canvas") : 2);
-        fprintf(html, "%.*sf%u%s", (int)keep, at, number, i == 4 ? "canvas" : "gp");
-        at += strlen(ids[i]);
+        fprintf(html, "%sg%u", before_id[i], number);
+        at += strlen(before_id[i]);
     }
 }
 
@@ -301,8 +301,7 @@ int plot_write(FILE *html, struct plot *p)
         else
             write_lines(s, p);
         fclose(s);
-        fprintf(html, "<figure%s>\n<h3 style=\"margin:.2rem .5rem;color:#1c2430\">",
-                p->full ? " class=\"full\"" : "");
+        fprintf(html, "<figure%s>\n<h3>", p->full ? " class=\"full\"" : "");
         html_text(html, p->title);
         fputs("</h3>\n", html);
         rc = draw(html, script, size, number);

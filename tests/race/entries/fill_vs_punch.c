@@ -56,8 +56,8 @@ const struct lab_entry entry_fill_vs_punch = {
         "that caused it.",
     .protocols = protocols,
     .lanes = lanes,
-    .schedule = "server hold server.READ.done\n"
-                "readahead until end              # the server has read the old bytes\n"
+    .schedule = "readahead until end\n"
+                "server until server.READ.done    # it has read the old bytes\n"
                 "application until end            # cut off, and made longer again: zeros\n"
                 "server go\n"
                 "application2 until end\n",

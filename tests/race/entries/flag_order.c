@@ -22,20 +22,21 @@ static void reader(struct lab *l)
     lab_load(l, FIRST);
 }
 
-static void twice(struct lab *l)
-{
-    lab_revalidate(l);
-    lab_revalidate(l);
-}
-
 static void foreign(struct lab *l)
 {
     lab_foreign(l, SECOND, 9);
 }
 
+/* What was forgotten is not seen later either. */
+static void check(struct lab *l)
+{
+    lab_revalidate(l);
+    lab_check_bytes(l);
+}
+
 static const struct lab_lane lanes[] = {{"application", opener},
                                         {"application2", reader},
-                                        {"revalidator", twice},
+                                        {"revalidator", lab_revalidate},
                                         {"foreign", foreign},
                                         {0}};
 
@@ -43,7 +44,7 @@ static const struct lab_lane lanes[] = {{"application", opener},
     "revalidator until reval.invalidated\n"                                                        \
     "application2 until end           # fetches the page anew, and is right to\n"                  \
     "foreign until end                # the file changes once more\n"                              \
-    "revalidator until reval.done\n"
+    "revalidator until end\n"
 
 static const struct lab_protocol protocols[] = {
     {.name = "shipped",
@@ -94,6 +95,7 @@ const struct lab_entry entry_flag_order = {
     .world = {.pages = 1},
     .lanes = lanes,
     .setup = setup,
+    .check = check,
     .schedule = "revalidator until reval.asked\n"
                 "application until end            # open(): revalidates, and reads\n"
                 "revalidator until end\n",

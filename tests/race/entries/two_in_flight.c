@@ -13,7 +13,7 @@ static void older(struct lab *l)
 static void younger(struct lab *l)
 {
     lab_write(l, MINE, 3, 1);
-    lab_kick(l);
+    lab_fsync(l);
 }
 
 static const struct lab_lane lanes[] = {{"application", older}, {"application2", younger}, {0}};
@@ -51,7 +51,7 @@ const struct lab_entry entry_two_in_flight = {
     .lanes = lanes,
     .schedule = "application until end\n"
                 "server until server.WRITE        # it has arrived, and is not done\n"
-                "application2 until end\n"
-                "server2 until wb.answered        # the younger one is, and acknowledged\n"
-                "server go\n",
+                "application2 until end           # the younger one is, and acknowledged\n"
+                "server go\n"
+                "application2 until end\n",
 };

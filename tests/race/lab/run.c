@@ -426,6 +426,16 @@ static const char *run_line(const struct words *w, char *point, size_t room)
     return NULL;
 }
 
+static bool names_lane(const char *schedule, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (const char *s = schedule; s && *s; s = strchr(s, '\n'), s += s != NULL)
+        if (strncmp(s, name, n) == 0 && s[n] == ' ')
+            return true;
+    return false;
+}
+
 static int follow(const char *schedule, struct lab_result *result)
 {
     unsigned number = 1;
@@ -756,6 +766,18 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+static const char *schedule_of(const struct lab_entry *e, const struct lab_protocol *p)
+{
+    return p->schedule ? p->schedule : e->schedule;
+}
+
+/* Lanes that the protocol's schedule has no line for take no part in the search either. */
+static void leave_out(const char *schedule)
+{
+    for (unsigned i = 0; i < run.nlanes; i++)
+        run.lane[i].left_out = run.lane[i].body && !names_lane(schedule, run.lane[i].name);
+}
+
 /* `schedule` or `policy`. */
 static int run_lanes(const struct lab_entry *e, const struct lab_protocol *p, const char *schedule,
                      const struct sim_policy *policy, struct lab_result *result)
@@ -785,6 +807,8 @@ static int run_lanes(const struct lab_entry *e, const struct lab_protocol *p, co
     sim_settle();
     if (ok && schedule)
         rc = follow(schedule, &l->result);
+    else
+        leave_out(schedule_of(e, p));
     if (policy)
         sim_set_policy(policy);
     for (unsigned i = 0; i < run.nlanes; i++)
@@ -814,11 +838,7 @@ static int run_lanes(const struct lab_entry *e, const struct lab_protocol *p, co
 int lab_run_on_cache(const struct lab_entry *e, const struct lab_protocol *p, const char *schedule,
                      struct lab_result *result)
 {
-    return run_lanes(e, p,
-                     schedule      ? schedule
-                     : p->schedule ? p->schedule
-                                   : e->schedule,
-                     NULL, result);
+    return run_lanes(e, p, schedule ? schedule : schedule_of(e, p), NULL, result);
 }
 
 void lab_run_under(const struct lab_entry *e, const struct lab_protocol *p,

@@ -466,6 +466,8 @@ void sim_name(const char *name)
 void sim_set_policy(const struct sim_policy *p)
 {
     sim.policy = *p;
+    sim.last = 0; /* whoever goes first takes nothing from anybody */
+    sim.yielded = false;
 }
 
 unsigned sim_self(void)

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "cache/point.h"
 #include "fuse/ops.h"
 
 struct glue_call {
@@ -186,6 +187,7 @@ static void asked(struct remote_call *call)
     struct glue_call *g = call->arg;
     struct cache_getattr *a = g->getattr;
 
+    POINT("reval.answered");
     a->error = call->error;
     a->attr = call->post.attr;
     a->sent_ns = call->sent_ns;

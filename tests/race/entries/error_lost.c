@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define MINE 8
 
@@ -43,6 +44,24 @@ static void first(struct lab *l)
 static void second(struct lab *l)
 {
     sync_descriptor(l, 1);
+}
+
+/* Three have the file open; the first asks while the server has no room. */
+static void mount(struct lab_mount *m)
+{
+    lm_ready(m, "application2");
+    lm_ready(m, "application3");
+    lm_write(m, MINE, 2, 1);
+    lm_server(m, "WRITE:nospace:count=1");
+    for (unsigned i = 3; i; i--) {
+        const char *lane = i == 3 ? "application3" : i == 2 ? "application2" : "application";
+
+        if (lm_wait(m, lm_start(m, lane, LM_FSYNC, 0, 0, 0)) == 0)
+            lm_lost(m,
+                    "%s: its fsync says that all is safe; nobody told it that a WRITE of page 0 "
+                    "byte %u had failed",
+                    lane, MINE);
+    }
 }
 
 static const struct lab_lane lanes[] = {
@@ -90,6 +109,7 @@ const struct lab_entry entry_error_lost = {
     .protocols = protocols,
     .world = {.pages = 1},
     .lanes = lanes,
+    .mount = mount,
     .setup = setup,
     .schedule = "application until end            # written back in the background: ENOSPC\n"
                 "application1 until end\n"

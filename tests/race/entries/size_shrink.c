@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* An old size that arrives late. */
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define THEIRS 4000
 #define MINE   (PAGE_SIZE + 8)
@@ -21,6 +22,26 @@ static void appender(struct lab *l)
 static void storer(struct lab *l)
 {
     lab_store(l, MINE, 2);
+}
+
+static void mount(struct lab_mount *m)
+{
+    struct lm_op *reval;
+
+    lm_load(m, 0);
+    lm_foreign(m, THEIRS, 7);
+    lm_hold(m, "reval.answered");
+    reval = lm_start(m, "revalidator", LM_REVALIDATE, 0, 0, 0);
+    lm_arrived(m, "reval.answered", 1); /* one page, says the answer */
+    lm_write(m, PAGE_SIZE, 5, PAGE_SIZE);
+    lm_fsync(m);
+    lm_hold(m, "reval.unmapped-again");
+    lm_release(m, "reval.answered");
+    lm_arrived(m, "reval.unmapped-again", 1);
+    lm_store(m, MINE, 2);
+    lm_release(m, "reval.unmapped-again");
+    lm_wait(m, reval);
+    lm_wait(m, lm_start(m, "application", LM_STAT, 0, 0, 0));
 }
 
 static const struct lab_lane lanes[] = {{"application", appender},
@@ -62,6 +83,7 @@ const struct lab_entry entry_size_shrink = {
     .protocols = protocols,
     .world = {.pages = 1},
     .lanes = lanes,
+    .mount = mount,
     .setup = setup,
     .schedule = "server hold server.GETATTR.done\n"
                 "revalidator until reval.asked    # the answer is under way: one page\n"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The walk that ended at the first page it could not drop. */
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define MINE   8
 #define THEIRS (PAGE_SIZE + 100)
@@ -16,6 +17,22 @@ static void application(struct lab *l)
 {
     lab_store(l, MINE, 2);
     lab_writeback(l, 0);
+}
+
+static void mount(struct lab_mount *m)
+{
+    struct lm_op *reval;
+
+    lm_load(m, MINE);
+    lm_load(m, THEIRS);
+    lm_foreign(m, THEIRS, 7);
+    lm_hold(m, "reval.waited");
+    reval = lm_start(m, "revalidator", LM_REVALIDATE, 0, 0, 0);
+    lm_arrived(m, "reval.waited", 1);
+    lm_store(m, MINE, 2);
+    lm_writeback(m, 0);
+    lm_release(m, "reval.waited");
+    lm_wait(m, reval);
 }
 
 static const struct lab_lane lanes[] = {
@@ -51,6 +68,7 @@ const struct lab_entry entry_stop_at_first = {
                 "them and counted; nothing else of it is kept, and nothing behind it either.",
     .protocols = protocols,
     .lanes = lanes,
+    .mount = mount,
     .setup = setup,
     .schedule = "revalidator until reval.waited\n"
                 "application until end\n"

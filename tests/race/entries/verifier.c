@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A server that forgot, and says so in eight bytes. */
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define MINE  8
 #define OTHER (PAGE_SIZE + 8)
@@ -11,6 +12,31 @@ static void application(struct lab *l)
     lab_write(l, MINE, 2, 1);
     lab_write(l, OTHER, 3, 1);
     lab_fsync(l);
+}
+
+static void mount(struct lab_mount *m)
+{
+    struct lm_op *sync;
+
+    lm_hold(m, "reval.asked"); /* by the server's new times: nothing of this */
+    lm_write(m, MINE, 2, 1);
+    lm_write(m, OTHER, 3, 1);
+    lm_server(m, "COMMIT:reboot:count=1");
+    lm_fsync(m);
+    if (!lm_check_bytes(m))
+        return;
+    /* Of two WRITEs one is acknowledged before a reboot, the other sent again after it. */
+    lm_write(m, MINE + 1, 4, 1);
+    lm_write(m, OTHER + 1, 5, 1);
+    lm_server(m, "clear");
+    lm_server(m, "WRITE:silent:skip=1:count=1");
+    lm_hold(m, "wb.answered");
+    sync = lm_start(m, "application", LM_FSYNC, 0, 0, 0);
+    lm_arrived(m, "wb.answered", 1);
+    lm_server_fired(m);
+    lm_server(m, "reboot");
+    lm_release(m, "wb.answered");
+    lm_wait(m, sync);
 }
 
 static const struct lab_lane lanes[] = {
@@ -58,6 +84,7 @@ const struct lab_entry entry_verifier = {
                 "for them waits for another pass.",
     .protocols = protocols,
     .lanes = lanes,
+    .mount = mount,
     .schedule = "server hold server.COMMIT\n"
                 "server2 hold server.COMMIT\n"
                 "application until end            # both acknowledged; COMMIT arrives\n"

@@ -302,7 +302,7 @@ static void describe(struct lab_mount *m, const struct note *n, char *out, size_
              n->foreign ? "wrote" : "stored", step);
 }
 
-void lm_check_bytes(struct lab_mount *m)
+bool lm_check_bytes(struct lab_mount *m)
 {
     bool told[NOTES] = {0};
     char what[160];
@@ -338,4 +338,5 @@ void lm_check_bytes(struct lab_mount *m)
         describe(m, n, what, sizeof what);
         lm_lost(m, "%s is gone: after an fsync the server has %u", what, seen);
     }
+    return !m->found;
 }

@@ -69,7 +69,7 @@ struct lane {
     struct lm_op *head, **tail; /* lab_mount.lock */
     pthread_cond_t wake;
     bool stop, ended;
-    int fd;
+    int fd, direct; /* `direct`: with O_DIRECT, opened when first used */
     uint8_t *map;
     uint64_t map_len;
 };

@@ -47,9 +47,10 @@ void lanes_catch_sigbus(void)
 
 const char *op_name(enum lm_what what)
 {
-    static const char *const names[] = {
-        "a store",   "a load",       "read(2)", "write(2)", "O_DIRECT write", "fsync(2)",
-        "writeback", "ftruncate(2)", "stat(2)", "open(2)",  "close(2)",       "the revalidation"};
+    static const char *const names[] = {"a store",         "a load",        "read(2)",  "write(2)",
+                                        "O_DIRECT write",  "O_DIRECT read", "fsync(2)", "writeback",
+                                        "ftruncate(2)",    "stat(2)",       "open(2)",  "close(2)",
+                                        "the revalidation"};
 
     return names[what];
 }
@@ -68,6 +69,15 @@ static int64_t open_file(struct lane *lane, int flags)
     int fd = open(path, flags | O_CLOEXEC);
 
     return fd < 0 ? -errno : fd;
+}
+
+static int64_t direct_of(struct lane *lane)
+{
+    int64_t fd = lane->direct < 0 ? open_file(lane, O_RDWR | O_DIRECT) : lane->direct;
+
+    if (fd >= 0)
+        lane->direct = (int)fd;
+    return fd;
 }
 
 /* No readahead, so that each page is asked for when it is needed, and by itself. */
@@ -111,7 +121,7 @@ static int64_t touch(struct lane *lane, const struct lm_op *op)
 static int64_t write_bytes(struct lane *lane, const struct lm_op *op)
 {
     bool direct = op->what == LM_DIRECT_WRITE;
-    int64_t fd = direct ? open_file(lane, O_WRONLY | O_DIRECT) : lane->fd, n;
+    int64_t fd = direct ? direct_of(lane) : lane->fd, n;
     void *data = NULL;
 
     if (fd < 0)
@@ -122,8 +132,22 @@ static int64_t write_bytes(struct lane *lane, const struct lm_op *op)
     n = pwrite((int)fd, data, op->len, (off_t)op->off);
     n = n < 0 ? -errno : n;
     free(data);
-    if (direct)
-        close((int)fd);
+    return n;
+}
+
+static int64_t read_direct(struct lane *lane, const struct lm_op *op)
+{
+    int64_t fd = direct_of(lane), n;
+    uint64_t in = op->off & PAGE_MASK;
+    void *data = NULL;
+
+    if (fd < 0)
+        return fd;
+    if (posix_memalign(&data, PAGE_SIZE, PAGE_SIZE) != 0)
+        abort();
+    n = pread((int)fd, data, PAGE_SIZE, (off_t)(op->off - in));
+    n = n < 0 ? -errno : n <= (int64_t)in ? -ENODATA : ((uint8_t *)data)[in];
+    free(data);
     return n;
 }
 
@@ -159,6 +183,8 @@ static int64_t run_op(struct lane *lane, const struct lm_op *op)
     case LM_WRITE:
     case LM_DIRECT_WRITE:
         return write_bytes(lane, op);
+    case LM_DIRECT_READ:
+        return read_direct(lane, op);
     case LM_FSYNC:
         return fsync(lane->fd) < 0 ? -errno : 0;
     case LM_WRITEBACK:
@@ -220,8 +246,9 @@ static void say_end(struct lane *lane, const struct lm_op *op)
             (long long)op->result);
         break;
     case LM_READ:
-        SAY("read(2): page %llu byte %llu is %lld", PAGE_OF(op->off), BYTE_OF(op->off),
-            (long long)op->result);
+    case LM_DIRECT_READ:
+        SAY("%s: page %llu byte %llu is %lld", op_name(op->what), PAGE_OF(op->off),
+            BYTE_OF(op->off), (long long)op->result);
         break;
     case LM_WRITE:
     case LM_DIRECT_WRITE:
@@ -320,6 +347,8 @@ static void *lane_main(void *arg)
         munmap(lane->map, lane->map_len);
     if (lane->fd >= 0)
         close(lane->fd);
+    if (lane->direct >= 0)
+        close(lane->direct);
     pthread_mutex_lock(&m->lock);
     lane->ended = true;
     pthread_cond_broadcast(&m->changed);
@@ -337,7 +366,7 @@ static struct lane *lane_of(struct lab_mount *m, const char *name)
     if (m->nlanes == LANES)
         lm_fail(m, "more than %u lanes", LANES);
     lane = &m->lanes[m->nlanes];
-    *lane = (struct lane){.m = m, .fd = -1, .tail = &lane->head};
+    *lane = (struct lane){.m = m, .fd = -1, .direct = -1, .tail = &lane->head};
     snprintf(lane->name, sizeof lane->name, "%s", name);
     pthread_cond_init(&lane->wake, NULL);
     if (pthread_create(&lane->thread, NULL, lane_main, lane) != 0)

@@ -37,7 +37,8 @@ enum lm_what {
     LM_LOAD,         /* one byte; its result is the byte */
     LM_READ,         /* the same by read(2) */
     LM_WRITE,        /* write(2) of `len` bytes of `value` */
-    LM_DIRECT_WRITE, /* whole pages, through a descriptor with O_DIRECT */
+    LM_DIRECT_WRITE, /* through a descriptor with O_DIRECT */
+    LM_DIRECT_READ,  /* of the byte's page; its result is the byte */
     LM_FSYNC,
     LM_WRITEBACK, /* the kernel writes the pages [off, off + len) back: sync_file_range(2) */
     LM_TRUNCATE,  /* ftruncate(2) to `off` */
@@ -77,6 +78,8 @@ void lm_foreign(struct lab_mount *m, uint64_t off, uint8_t value);
 void lm_foreign_truncate(struct lab_mount *m, uint64_t size);
 /* One line of nfscached-fault(1) to the embedded server. */
 void lm_server(struct lab_mount *m, const char *line);
+/* Waits until a fault that it was given has fired. */
+void lm_server_fired(struct lab_mount *m);
 /* What the server has. */
 uint8_t lm_server_byte(struct lab_mount *m, uint64_t off);
 uint64_t lm_server_size(struct lab_mount *m);
@@ -98,8 +101,9 @@ void lm_say(struct lab_mount *m, enum lab_column column, const char *format, ...
 void lm_lost(struct lab_mount *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void lm_stale(struct lab_mount *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Everything stored and written by the calls above, here or elsewhere: does a load see it, and
- * after an fsync the server? Called after mount(), unless it found something itself. */
-void lm_check_bytes(struct lab_mount *m);
+ * after an fsync the server? Called after mount(), unless it found something itself. True: all
+ * is there. */
+bool lm_check_bytes(struct lab_mount *m);
 /* The byte at `off` may be what it is: whoever wrote it was told that it failed. */
 void lm_forgive(struct lab_mount *m, uint64_t off);
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/race/mount/internal.h"
@@ -134,6 +135,19 @@ void lm_server(struct lab_mount *m, const char *line)
     if (rc < 0 || strncmp(answer, "error", 5) == 0)
         lm_fail(m, "the server does not do '%s': %s", line, rc ? strerror(-rc) : answer);
     lm_say(m, SERVER, "%s", line);
+}
+
+void lm_server_fired(struct lab_mount *m)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    uint64_t until = lm_now() + (uint64_t)LIMIT_MS * 1000000;
+    char answer[512];
+
+    while (server_ask(m, "list", answer, sizeof answer) == 0 && strstr(answer, "fired=0")) {
+        if (lm_now() > until)
+            lm_fail(m, "waited %u s for the server's fault: %s", LIMIT_MS / 1000, answer);
+        nanosleep(&pause, NULL);
+    }
 }
 
 uint8_t lm_server_byte(struct lab_mount *m, uint64_t off)

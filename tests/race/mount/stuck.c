@@ -2,11 +2,12 @@
 /*
  * The proof that somebody waits for ever.
  *
- * An operation on the mount that does not end is no proof. It is one when nobody moves: for a
- * second the thread that made it was not scheduled once, the daemon came by no point, and its
- * threads wait for one another: one of them in the kernel, for a page or an inode of its own mount,
- * whose release is a request that nobody but the daemon could answer. All of these are shown, from
- * /proc/PID/task/TID/stack and by the points that they last came by.
+ * An operation on the mount that does not end is no proof. It is one when nobody moves, and nobody
+ * could: for a second the thread that made it was not scheduled once, the daemon came by no point,
+ * none of its threads, or of the server's, was found runnable, and they wait for one another: one
+ * of them in the kernel, for a page or an inode of its own mount, whose release is a request that
+ * nobody but the daemon could answer. All of these are shown, from /proc/PID/task/TID/stack and by
+ * the points that they last came by.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -143,6 +144,12 @@ bool thread_waits_in(pid_t pid, const char *name, const char *function)
     return each_thread(pid, waits_in, &w);
 }
 
+static bool runs(pid_t pid, pid_t tid, void *arg)
+{
+    (void)arg;
+    return state_of(pid, tid) == 'R';
+}
+
 /* ---- the proof ---- */
 
 static const char *last_point(const struct lab_mount *m, pid_t tid)
@@ -231,7 +238,9 @@ bool lm_stuck(struct lab_mount *m, struct lm_op *op)
         uint64_t now = lm_now(), s = switches(getpid(), op->lane->tid);
         uint64_t p = atomic_load(&m->trace->n);
 
-        if (s != seen || p != points) {
+        /* Who could run, and was not let, may be the one to end it. */
+        if (s != seen || p != points || each_thread(m->daemon, runs, NULL) ||
+            (m->server > 0 && each_thread(m->server, runs, NULL))) {
             seen = s;
             points = p;
             still_since = now;

@@ -38,6 +38,7 @@ static void mount(struct lab_mount *m)
     lm_hold(m, "reval.unmapped-again");
     lm_release(m, "reval.answered");
     lm_arrived(m, "reval.unmapped-again", 1);
+    lm_hold(m, "reval.asked"); /* no second one */
     lm_store(m, MINE, 2);
     lm_release(m, "reval.unmapped-again");
     lm_wait(m, reval);

@@ -302,41 +302,40 @@ static void describe(struct lab_mount *m, const struct note *n, char *out, size_
              n->foreign ? "wrote" : "stored", step);
 }
 
+/* What a load finds is looked at first, before the fsync makes anything better. What the server has
+ * nevertheless is stale here, and not lost. */
 bool lm_check_bytes(struct lab_mount *m)
 {
-    bool told[NOTES] = {0};
-    char what[160];
+    int64_t seen[NOTES], rc = -1;
+    bool bad[NOTES] = {0};
+    char what[160], here[32];
 
     for (unsigned i = 0; i < m->nnotes; i++) {
         const struct note *n = &m->note[i];
-        struct lm_op *op = op_post(m, "application", LM_LOAD, n->off, 0, 1, false);
-        int64_t seen = lm_wait(m, op);
 
-        if (n->forgiven || seen == n->value)
-            continue;
-        describe(m, n, what, sizeof what);
-        if (!n->foreign) {
-            lm_lost(m, "%s is gone: the file reads %lld, and the server has %u", what,
-                    (long long)seen, lm_server_byte(m, n->off));
-            told[i] = true;
-        } else if (n->epoch < m->reval_done) {
-            lm_stale(m, "%s is not seen after a revalidation that began later: the file reads %lld",
-                     what, (long long)seen);
-        }
+        seen[i] = lm_wait(m, op_post(m, "application", LM_LOAD, n->off, 0, 1, false));
+        bad[i] = (!n->foreign || n->epoch < m->reval_done) && seen[i] != n->value;
     }
-
-    int64_t rc = -1;
-
     for (int i = 0; rc && i < FSYNC_TRIES; i++)
         rc = lm_wait(m, op_post(m, "application", LM_FSYNC, 0, 0, 0, false));
     for (unsigned i = 0; i < m->nnotes; i++) {
         const struct note *n = &m->note[i];
-        uint8_t seen = lm_server_byte(m, n->off);
+        uint8_t kept = lm_server_byte(m, n->off);
 
-        if (n->forgiven || told[i] || seen == n->value)
+        if (n->forgiven || (kept == n->value && !bad[i]))
             continue;
         describe(m, n, what, sizeof what);
-        lm_lost(m, "%s is gone: after an fsync the server has %u", what, seen);
+        if (seen[i] < 0)
+            snprintf(here, sizeof here, "a load gets SIGBUS");
+        else
+            snprintf(here, sizeof here, "the file reads %d", (int)seen[i]);
+        if (kept != n->value)
+            lm_lost(m, "%s is gone: %s here, and after an fsync the server has %u", what, here,
+                    kept);
+        else if (n->foreign)
+            lm_stale(m, "%s is not seen after a revalidation that began later: %s", what, here);
+        else
+            lm_stale(m, "%s is not seen: %s here, and the server has it", what, here);
     }
     return !m->found;
 }

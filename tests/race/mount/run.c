@@ -182,8 +182,12 @@ static void play(struct lab_mount *m)
     event_say(m, APPLICATION, NULL, false, "opens and maps the file on the mount");
     lm_ready(m, "kernel");
     m->entry->mount(m);
-    if (!m->over && !m->found)
-        lm_check_bytes(m);
+    if (m->over || m->found)
+        return;
+    /* One that begins by itself now, because a reply showed other attributes, could make good what
+     * is to be found. */
+    lm_hold(m, "reval.asked");
+    lm_check_bytes(m);
 }
 
 static enum lab_outcome outcome(const struct lab_mount *m)

@@ -256,11 +256,14 @@ static bool ours_failed(json_t *all)
 int bench_peers(int argc, const char **argv)
 {
     struct bench_options o = BENCH_OPTIONS_INIT;
+    int seconds = 0;
     char *only = NULL, *harness_said = NULL, *cells = NULL;
     const struct poptOption table[] = {
         {"only", 0, POPT_ARG_STRING, &only, 0, "guest or host (default: both)", "PLACE"},
         {"cells", 0, POPT_ARG_STRING, &cells, 0,
          "of io,meta,revalidate,limits only these (default: all)", "LIST"},
+        {"seconds", 0, POPT_ARG_INT, &seconds, 0,
+         "a place may take at most so long (default: guest 540, host 330; 100 with --quick)", "N"},
         {"harness", 0, POPT_ARG_STRING, &harness_said, 0,
          "where the scripts are (default: as installed, or in the source tree)", "DIR"},
         {NULL, 0, POPT_ARG_INCLUDE_TABLE, bench_options_table(&o), 0, "All benchmarks:", NULL},
@@ -301,7 +304,10 @@ int bench_peers(int argc, const char **argv)
         if (!wanted(only, places[i].name))
             continue;
         snprintf(script, sizeof script, "%s/%s", harness, places[i].script);
-        snprintf(limit, sizeof limit, "%d", o.quick ? 100 : places[i].seconds);
+        snprintf(limit, sizeof limit, "%d",
+                 seconds > 0 ? seconds
+                 : o.quick   ? 100
+                             : places[i].seconds);
 
         const char *args[] = {"bash", script, limit,
                               self,   naive,  o.quick ? "quick" : "full",

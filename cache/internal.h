@@ -182,7 +182,6 @@ struct cache {
     struct queue small, main;
     uint32_t *ghost; /* fingerprints, GHOST_WAYS each bucket */
     uint32_t ghost_buckets;
-    uint32_t ghost_hand;
     struct mapping **mapping_of; /* by inode index */
     uint32_t inode_count;
 

@@ -125,7 +125,10 @@ static uint32_t *ghost_bucket(struct cache *c, uint32_t print)
 
 static void ghost_put(struct cache *c, uint32_t print)
 {
-    ghost_bucket(c, print)[c->ghost_hand++ % GHOST_WAYS] = print;
+    uint32_t *b = ghost_bucket(c, print);
+
+    memmove(b + 1, b, (GHOST_WAYS - 1) * sizeof *b); /* the oldest of the bucket goes */
+    b[0] = print;
 }
 
 static bool ghost_take(struct cache *c, uint32_t print)

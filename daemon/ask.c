@@ -61,7 +61,7 @@ static uint64_t now(void)
 
 void ask_progress_begin(struct ask_progress *p, uint64_t dirty)
 {
-    *p = (struct ask_progress){.first = dirty, .least = dirty};
+    *p = (struct ask_progress){.first = dirty, .least = dirty, .what = "writing back"};
     p->start_ns = p->moved_ns = now();
 }
 
@@ -82,7 +82,7 @@ bool ask_progress_step(struct ask_progress *p, uint64_t dirty, unsigned patience
         (!p->printed || t - p->printed_ns >= (terminal ? SECOND / 2 : 5 * SECOND))) {
         unsigned percent = p->first ? (unsigned)((p->first - dirty) * 100 / p->first) : 0;
         uint64_t still = (t - p->moved_ns) / SECOND;
-        fprintf(stderr, "%swriting back: %s of %s left (%u%% done)", terminal ? "\r\033[K" : "",
+        fprintf(stderr, "%s%s: %s of %s left (%u%% done)", terminal ? "\r\033[K" : "", p->what,
                 ask_bytes(dirty, left), ask_bytes(p->first, first), percent);
         if (still >= 3)
             fprintf(stderr, ", nothing moved for %llu s", (unsigned long long)still);

@@ -26,6 +26,7 @@ struct ask_progress {
     uint64_t start_ns, moved_ns, printed_ns;
     uint64_t first, least; /* bytes dirty: at the beginning, and the least so far */
     bool printed;
+    const char *what; /* "writing back" */
 };
 void ask_progress_begin(struct ask_progress *p, uint64_t dirty);
 /* False when nothing moved for `patience_s`. Prints if it is time to. */

@@ -48,6 +48,8 @@ struct job {
     uint64_t ino;
     int error;
     uint64_t value;
+    uint64_t size; /* of a resize */
+    struct control_resize resized;
 };
 
 struct control {
@@ -159,9 +161,13 @@ static void *run_job(void *arg)
     struct control *c = job->control;
     uint64_t value = 0;
     int error = -EINVAL;
+    struct control_resize resized = {0};
 
     pthread_setname_np(pthread_self(), "control-job");
     switch (job->kind) {
+    case CONTROL_JOB_RESIZE:
+        error = c->ops->resize(c->ctx, job->size, &resized);
+        break;
     case CONTROL_FLUSH:
         error = c->ops->flush(c->ctx, job->path, job->ino);
         break;
@@ -180,6 +186,7 @@ static void *run_job(void *arg)
     job->path = NULL;
     job->error = error;
     job->value = value;
+    job->resized = resized;
     job->running = false;
     if (--c->running == 0)
         pthread_cond_broadcast(&c->idle);
@@ -198,16 +205,16 @@ static struct job *free_slot(struct control *c)
     return slot;
 }
 
-static control_start_result start_job(struct control *c, const control_start_args *args)
+static control_start_result start_job(struct control *c, control_job kind, const char *path,
+                                      uint64_t ino, uint64_t size)
 {
     control_start_result r = {.error = 0};
     pthread_attr_t attr;
     pthread_t thread;
-    const char *path = args->path;
 
     while (*path == '/')
         path++;
-    if (args->job == CONTROL_DISCARD && args->ino == 0)
+    if ((kind == CONTROL_DISCARD && ino == 0) || (kind == CONTROL_JOB_RESIZE && size == 0))
         return (control_start_result){.error = -EINVAL};
 
     pthread_mutex_lock(&c->lock);
@@ -217,7 +224,7 @@ static control_start_result start_job(struct control *c, const control_start_arg
         return (control_start_result){.error = -EBUSY};
     }
     char *copy = strdup(path);
-    *job = (struct job){.control = c, .kind = args->job, .path = copy, .ino = args->ino};
+    *job = (struct job){.control = c, .kind = kind, .path = copy, .ino = ino, .size = size};
     job->id = r.id = ++c->last_id;
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -247,6 +254,36 @@ static control_poll_result poll_job(struct control *c, uint32_t id)
     }
     pthread_mutex_unlock(&c->lock);
     r.dirty_bytes = c->ops->dirty_bytes(c->ctx);
+    return r;
+}
+
+static control_resize_result poll_resize(struct control *c, uint32_t id)
+{
+    control_resize_result r = {.error = -ESRCH};
+    struct control_resize z = {0};
+
+    pthread_mutex_lock(&c->lock);
+    for (struct job *j = c->jobs; j < c->jobs + JOBS; j++) {
+        if (id && j->id == id && j->kind == CONTROL_JOB_RESIZE) {
+            r.error = j->running ? -EINPROGRESS : j->error;
+            z = j->resized;
+        }
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (r.error == -EINPROGRESS)
+        c->ops->resize_state(c->ctx, &z);
+    r.was = z.was;
+    r.size = z.size;
+    r.target = z.target;
+    r.least = z.least;
+    r.most = z.most;
+    r.left = z.left;
+    r.moved = z.moved;
+    r.evicted = z.evicted;
+    r.returned = z.returned;
+    r.dirty_limit = z.dirty_limit;
+    r.dirty_background = z.dirty_background;
+    r.clamped = z.clamped;
     return r;
 }
 
@@ -285,7 +322,7 @@ static void dispatch(struct svc_req *req, SVCXPRT *xprt)
             svcerr_decode(xprt);
             break;
         }
-        control_start_result r = start_job(c, &args);
+        control_start_result r = start_job(c, args.job, args.path, args.ino, 0);
         svc_sendreply(xprt, (xdrproc_t)xdr_control_start_result, (caddr_t)&r);
         svc_freeargs(xprt, (xdrproc_t)xdr_control_start_args, (caddr_t)&args);
         break;
@@ -298,6 +335,32 @@ static void dispatch(struct svc_req *req, SVCXPRT *xprt)
         }
         control_poll_result r = poll_job(c, id);
         svc_sendreply(xprt, (xdrproc_t)xdr_control_poll_result, (caddr_t)&r);
+        break;
+    }
+    case CONTROL_RESIZE: {
+        u_quad_t size = 0;
+        if (!svc_getargs(xprt, (xdrproc_t)xdr_u_quad_t, (caddr_t)&size)) {
+            svcerr_decode(xprt);
+            break;
+        }
+        control_start_result r = start_job(c, CONTROL_JOB_RESIZE, "", 0, size);
+        svc_sendreply(xprt, (xdrproc_t)xdr_control_start_result, (caddr_t)&r);
+        break;
+    }
+    case CONTROL_RESIZE_POLL: {
+        u_int id = 0;
+        if (!svc_getargs(xprt, (xdrproc_t)xdr_u_int, (caddr_t)&id)) {
+            svcerr_decode(xprt);
+            break;
+        }
+        control_resize_result r = poll_resize(c, id);
+        svc_sendreply(xprt, (xdrproc_t)xdr_control_resize_result, (caddr_t)&r);
+        break;
+    }
+    case CONTROL_RESIZE_STOP: {
+        int error = 0;
+        c->ops->resize_stop(c->ctx);
+        svc_sendreply(xprt, (xdrproc_t)xdr_int, (caddr_t)&error);
         break;
     }
     default:

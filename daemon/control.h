@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The control socket of a mount, the daemon's end: status, flush, revalidate, discard.
+ * The control socket of a mount, the daemon's end: status, flush, revalidate, discard, resize.
  *
  * One socket for each mount, named after the mount's device number, which no two live mounts share:
  * it is found from /proc/self/mountinfo alone, without touching a mount whose server may be away.
@@ -13,10 +13,22 @@
 #ifndef NFSCACHED_DAEMON_CONTROL_H
 #define NFSCACHED_DAEMON_CONTROL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 struct control;
+
+/* How another size of the cache is, or was, reached; in bytes, but for pages moved and evicted. */
+struct control_resize {
+    uint64_t was, size, target; /* at its beginning, now, and asked for */
+    uint64_t least, most;       /* what may be asked for */
+    uint64_t left;              /* in use, and yet to go or to be moved */
+    uint64_t moved, evicted;
+    uint64_t returned; /* memory that the system has again */
+    uint64_t dirty_limit, dirty_background;
+    bool clamped; /* limits given in bytes do not fit the size, and were lowered */
+};
 
 /*
  * What the mount answers. `ctx` is the pointer given to control_start(). Called in the control
@@ -35,6 +47,11 @@ struct control_ops {
     int (*revalidate)(void *ctx, const char *path, uint64_t ino);
     int (*drop_clean)(void *ctx, uint64_t *pages);
     int (*discard)(void *ctx, uint64_t ino, uint64_t *bytes);
+    /* Fills `out` however it ends; -EINTR: resize_stop was called. */
+    int (*resize)(void *ctx, uint64_t size, struct control_resize *out);
+    /* While it runs; from the control thread, like resize_stop. */
+    void (*resize_state)(void *ctx, struct control_resize *out);
+    void (*resize_stop)(void *ctx);
 };
 
 /* Opens the socket of the mount with device number `dev`, replacing one that a dead daemon left,

@@ -164,3 +164,46 @@ int control_job_wait(struct control_client *c, uint32_t id, struct control_progr
     }
     return rc;
 }
+
+int control_resize_start(struct control_client *c, uint64_t size, uint32_t *id)
+{
+    control_start_result r = {0};
+    u_quad_t bytes = size;
+
+    int rc = call(c, CONTROL_RESIZE, (xdrproc_t)xdr_u_quad_t, &bytes,
+                  (xdrproc_t)xdr_control_start_result, &r);
+    *id = r.id;
+    return rc ? rc : r.error;
+}
+
+int control_resize_poll(struct control_client *c, uint32_t id, struct control_resize *out)
+{
+    control_resize_result r = {0};
+    u_int number = id;
+
+    int rc = call(c, CONTROL_RESIZE_POLL, (xdrproc_t)xdr_u_int, &number,
+                  (xdrproc_t)xdr_control_resize_result, &r);
+    *out = (struct control_resize){
+        .was = r.was,
+        .size = r.size,
+        .target = r.target,
+        .least = r.least,
+        .most = r.most,
+        .left = r.left,
+        .moved = r.moved,
+        .evicted = r.evicted,
+        .returned = r.returned,
+        .dirty_limit = r.dirty_limit,
+        .dirty_background = r.dirty_background,
+        .clamped = r.clamped,
+    };
+    return rc ? rc : r.error;
+}
+
+int control_resize_stop(struct control_client *c)
+{
+    int error = 0;
+
+    int rc = call(c, CONTROL_RESIZE_STOP, XDR_NOTHING, NULL, (xdrproc_t)xdr_int, &error);
+    return rc ? rc : error;
+}

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The control socket of a mount, the caller's end: what the verbs umount, status, flush and
- * revalidate ask with. Blocking, one thread.
+ * The control socket of a mount, the caller's end: what the verbs umount, status, flush, revalidate
+ * and resize ask with. Blocking, one thread.
  */
 #ifndef NFSCACHED_DAEMON_CONTROL_CLIENT_H
 #define NFSCACHED_DAEMON_CONTROL_CLIENT_H
 
 #include <stdint.h>
 #include <sys/types.h>
+
+#include "daemon/control.h"
 
 struct control_client;
 
@@ -35,6 +37,11 @@ int control_job_start(struct control_client *c, enum control_client_job job, con
                       uint64_t ino, uint32_t *id);
 /* -EINPROGRESS, or how the job ended. `progress` is filled either way. */
 int control_job_poll(struct control_client *c, uint32_t id, struct control_progress *progress);
+/* Starts to give the cache another size. 0 or negative errno. */
+int control_resize_start(struct control_client *c, uint64_t size, uint32_t *id);
+/* -EINPROGRESS, or how it ended: control.h. `out` is filled either way. */
+int control_resize_poll(struct control_client *c, uint32_t id, struct control_resize *out);
+int control_resize_stop(struct control_client *c);
 /* Polls until the end, at first often. */
 int control_job_wait(struct control_client *c, uint32_t id, struct control_progress *progress);
 

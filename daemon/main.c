@@ -28,6 +28,7 @@ static const struct verb {
     {"status", verb_status, "show what a mount holds, and what it did"},
     {"flush", verb_flush, "write back what is dirty in a mount or a file"},
     {"revalidate", verb_revalidate, "ask the server whether cached data is current"},
+    {"resize", verb_resize, "give a mount's cache another size"},
     {"exports", verb_exports, "list what a server exports"},
     {"serve", verb_serve, "serve a directory by NFSv3, for tests and demonstrations"},
     {"fault", verb_fault, "make a server of ours misbehave on purpose"},

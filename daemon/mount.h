@@ -39,6 +39,7 @@ struct mount_state {
     struct front *front;
     struct remote *remote;
     uint64_t start_ns;    /* CLOCK_MONOTONIC */
+    uint64_t size_max;    /* bytes that the cache may be given */
     atomic_bool given_up; /* a person discards what is dirty: nothing is sent any more */
 };
 extern const struct control_ops mount_control_ops; /* mount_control.c */

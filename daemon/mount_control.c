@@ -230,6 +230,68 @@ void mount_discard_rest(struct mount_state *m)
     release(m->front, &w);
 }
 
+/* ---- another size ------------------------------------------------------------------------- */
+
+static void fill_limits(const struct mount_state *m, uint64_t size, struct control_resize *out)
+{
+    struct option_limits limits;
+
+    options_limits(m->options, size, &limits);
+    out->dirty_limit = limits.dirty_limit;
+    out->dirty_background = limits.dirty_background;
+    out->clamped = limits.clamped;
+    out->least = OPTIONS_CACHE_MIN;
+    out->most = m->size_max;
+}
+
+static int resize(void *ctx, uint64_t size, struct control_resize *out)
+{
+    struct mount_state *m = ctx;
+    struct cache *c = m->front->cache;
+
+    *out = (struct control_resize){.target = size};
+    fill_limits(m, size, out);
+    if (size < out->least || size > out->most)
+        return -ERANGE;
+
+    struct cache_resize r = {
+        .size = size, .dirty_limit = out->dirty_limit, .dirty_background = out->dirty_background};
+    int rc = cache_resize(c, &r);
+
+    if (rc == -EINTR) {
+        fill_limits(m, r.reached, out);
+        cache_set_limits(c, out->dirty_limit, out->dirty_background);
+    }
+    out->was = r.was;
+    out->size = r.reached;
+    out->moved = r.moved;
+    out->evicted = r.evicted;
+    out->returned = r.returned;
+    if (rc == 0 || rc == -EINTR)
+        log_msg(LOG_INFO, "%s: cache of %llu bytes resized to %llu%s, %llu pages moved",
+                m->options->mountpoint, (unsigned long long)r.was, (unsigned long long)r.reached,
+                rc ? " (stopped)" : "", (unsigned long long)r.moved);
+    return rc;
+}
+
+static void resize_state(void *ctx, struct control_resize *out)
+{
+    struct mount_state *m = ctx;
+    struct cache_resize_state s;
+
+    cache_resize_state(m->front->cache, &s);
+    *out = (struct control_resize){
+        .size = s.size, .target = s.target, .left = s.left, .moved = s.moved};
+    fill_limits(m, s.target, out);
+}
+
+static void resize_stop(void *ctx)
+{
+    struct mount_state *m = ctx;
+
+    cache_resize_stop(m->front->cache);
+}
+
 const struct control_ops mount_control_ops = {
     .status_json = status_json,
     .dirty_files = dirty_files,
@@ -238,4 +300,7 @@ const struct control_ops mount_control_ops = {
     .revalidate = revalidate_job,
     .drop_clean = drop_clean,
     .discard = discard,
+    .resize = resize,
+    .resize_state = resize_state,
+    .resize_stop = resize_stop,
 };

@@ -109,6 +109,7 @@ static struct cache_config cache_config(const struct process *p)
 
     return (struct cache_config){
         .size = o->cache_size,
+        .size_max = p->state.size_max,
         .dirty_limit = o->dirty_limit,
         .dirty_background = o->dirty_background,
         .dirty_expire_ns = DIRTY_EXPIRE_NS,
@@ -157,12 +158,20 @@ static struct front_config front_config(const struct process *p, const char *gen
 
 static int make_arena(struct process *p)
 {
+    const struct mount_options *o = p->o;
+    p->state.size_max = options_ram() > o->cache_size ? options_ram() : o->cache_size;
     struct cache_config config = cache_config(p);
     struct arena_sizes sizes = {
         .inodes = INODES, .files = FILES, .creds = CREDS, .intents = INTENTS};
 
     cache_arena_sizes(&config, &sizes);
     int rc = arena_create(&p->arena, &sizes);
+    if (rc < 0 && config.size_max > config.size) {
+        /* Not even the address space (ulimit -v): then the cache can only be made smaller. */
+        config.size_max = p->state.size_max = o->cache_size;
+        cache_arena_sizes(&config, &sizes);
+        rc = arena_create(&p->arena, &sizes);
+    }
     if (rc < 0)
         return failed(p, rc, "cannot reserve the cache's memory");
     p->has_arena = true;
@@ -402,6 +411,8 @@ static void take_down(struct process *p)
 
     if (pthread_create(&watchdog, NULL, end_anyway, NULL) == 0)
         pthread_detach(watchdog);
+    if (p->state.front)
+        cache_resize_stop(p->state.front->cache);
     control_stop(p->control);
     for (unsigned i = 0; i < p->nstarted; i++) {
         loop_stop(p->loops[i]);

@@ -23,7 +23,8 @@
 
 #define MIB           ((uint64_t)1 << 20)
 #define GIB           ((uint64_t)1 << 30)
-#define CACHE_MIN     (16 * MIB)
+#define CACHE_MIN     OPTIONS_CACHE_MIN
+#define LIMIT_MOST    90 /* percent: of the cache, dirty */
 #define CACHE_DEFAULT (4 * GIB)
 #define READAHEAD_MIN ((uint64_t)128 << 10)
 #define IO_SIZE_MAX   (1U << 20)
@@ -358,7 +359,7 @@ static bool settle_cache(struct mount_options *o, uint64_t ram, char err[OPTIONS
     o->dirty_limit = percent_of(o->p.dirty_limit, o->cache_size);
     o->dirty_background = percent_of(o->p.dirty_background, o->cache_size);
     /* A dirty page cannot be reclaimed: some of the cache must stay free to read into. */
-    if (o->dirty_limit > o->cache_size / 100 * 90)
+    if (o->dirty_limit > o->cache_size / 100 * LIMIT_MOST)
         return fail(err, "dirty_limit is %llu bytes: expected at most 90%% of cache_size (%llu)",
                     (unsigned long long)o->dirty_limit, (unsigned long long)o->cache_size);
     if (o->dirty_limit < MIB)
@@ -380,10 +381,52 @@ static bool settle_cache(struct mount_options *o, uint64_t ram, char err[OPTIONS
     return true;
 }
 
+uint64_t options_ram(void)
+{
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+bool options_parse_cache_size(uint64_t *out, const char *text, uint64_t ram_bytes,
+                              char err[OPTIONS_ERROR_MAX])
+{
+    struct option_amount a;
+    uint64_t ram = ram_bytes ? ram_bytes : options_ram();
+
+    if (!parse_amount(&a, text, true))
+        return fail(err,
+                    "'%s': expected bytes with K, M or G, or a percentage of the memory as in 25%%",
+                    text);
+    *out = percent_of(a, ram);
+    if (*out < CACHE_MIN)
+        return fail(err, "'%s' is %llu bytes: expected at least 16M", text,
+                    (unsigned long long)*out);
+    if (*out > ram)
+        return fail(err, "'%s' is %llu bytes, more than the %llu bytes of memory", text,
+                    (unsigned long long)*out, (unsigned long long)ram);
+    return true;
+}
+
+void options_limits(const struct mount_options *o, uint64_t cache_size, struct option_limits *out)
+{
+    uint64_t most = cache_size / 100 * LIMIT_MOST;
+
+    *out =
+        (struct option_limits){.dirty_limit = percent_of(o->p.dirty_limit, cache_size),
+                               .dirty_background = percent_of(o->p.dirty_background, cache_size)};
+    if (out->dirty_limit > most) {
+        out->dirty_limit = most;
+        out->clamped = true;
+    }
+    if (out->dirty_background > out->dirty_limit) {
+        out->clamped |= o->p.has_dirty_background;
+        out->dirty_background = out->dirty_limit / (o->p.has_dirty_background ? 1 : 4);
+    }
+}
+
 bool options_finish(struct mount_options *o, uint64_t ram_bytes, char err[OPTIONS_ERROR_MAX])
 {
     if (ram_bytes == 0)
-        ram_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+        ram_bytes = options_ram();
 
     if (o->noac) {
         o->acregmin = o->acregmax = o->acdirmin = o->acdirmax = 0;

@@ -117,6 +117,20 @@ bool options_parse(struct mount_options *o, const char *text, char err[OPTIONS_E
 /* `ram_bytes`: what cache_size=N% and its default are a part of; 0 asks sysconf(3). */
 bool options_finish(struct mount_options *o, uint64_t ram_bytes, char err[OPTIONS_ERROR_MAX]);
 
+/* What a mount's cache may be made of later: a number of bytes, or a percentage of the memory. */
+#define OPTIONS_CACHE_MIN ((uint64_t)16 << 20)
+bool options_parse_cache_size(uint64_t *out, const char *text, uint64_t ram_bytes,
+                              char err[OPTIONS_ERROR_MAX]);
+struct option_limits {
+    uint64_t dirty_limit, dirty_background;
+    bool clamped; /* given in bytes, they do not fit */
+};
+/* The limits that go with another cache_size: a percentage is one of that, bytes stay as they were
+ * given as far as they fit. */
+void options_limits(const struct mount_options *o, uint64_t cache_size, struct option_limits *out);
+/* The memory of the machine. */
+uint64_t options_ram(void);
+
 /* The generic ones for the kernel (nosuid, nodev, ..., context=...), as libfuse takes them after
  * -o; ro, allow_other, fsname and the like are fields of struct front_config. Caller frees. */
 char *options_fuse_string(const struct mount_options *o);

@@ -7,11 +7,9 @@
  *   source server export mountpoint options rsize wsize pid version uptime_s
  *   responding                     false while requests are sent again and again
  *   last_error    {text, age_s}    of the connection
- *   cache         {size pages frames frames_free clean dirty writeback unstable pinned mapped twins
- *                  dirty_bytes dirty_limit dirty_background metadata_bytes_page hits misses
- *                  evicted alarms}
- *   readahead     {pages used wasted}
- *   fetch         {rpcs bytes again}
+ *   cache         {size size_max memory moved pages frames frames_free clean dirty writeback
+ * unstable pinned mapped twins dirty_bytes dirty_limit dirty_background metadata_bytes_page hits
+ * misses evicted alarms} readahead     {pages used wasted} fetch         {rpcs bytes again}
  *   writeback     {writes bytes commits errors verifier_changes throttled}
  *   revalidation  {asked changed dropped kept second_unmaps}
  *   rpc           {PROCEDURE: {calls errors retransmits jukebox bytes_out bytes_in
@@ -96,7 +94,10 @@ static void add_cache(json_t *root, const struct mount_state *m)
            *r = json_object();
 
     cache_stats(m->front->cache, &s);
-    put(c, "size", m->options->cache_size);
+    put(c, "size", s.size);
+    put(c, "size_max", s.size_max);
+    put(c, "memory", s.memory);
+    put(c, "moved", s.moved);
     put(c, "pages", s.pages);
     put(c, "frames", s.frames);
     put(c, "frames_free", s.frames_free);
@@ -108,8 +109,8 @@ static void add_cache(json_t *root, const struct mount_state *m)
     put(c, "mapped", s.mapped);
     put(c, "twins", s.twins);
     put(c, "dirty_bytes", s.dirty_bytes);
-    put(c, "dirty_limit", m->options->dirty_limit);
-    put(c, "dirty_background", m->options->dirty_background);
+    put(c, "dirty_limit", s.dirty_limit);
+    put(c, "dirty_background", s.dirty_background);
     put(c, "metadata_bytes_page", s.metadata_bytes_page);
     put(c, "hits", s.hits);
     put(c, "misses", s.misses);

@@ -113,6 +113,8 @@ static void print_cache(json_t *s)
     printf("\ncache          %s of %s in use, at most %llu bytes of metadata a page\n",
            ask_bytes(number_of(c, "pages") * 4096, a), ask_bytes(number_of(c, "size"), b),
            (unsigned long long)number_of(c, "metadata_bytes_page"));
+    printf("  %s of memory with all records; it may be resized to %s\n",
+           ask_bytes(number_of(c, "memory"), a), ask_bytes(number_of(c, "size_max"), b));
     print_pages(c, "clean", "as the server has it");
     print_pages(c, "dirty", "not sent yet");
     print_pages(c, "writeback", "being sent");

@@ -22,6 +22,7 @@ int verb_umount(int argc, const char **argv);
 int verb_status(int argc, const char **argv);
 int verb_flush(int argc, const char **argv);
 int verb_revalidate(int argc, const char **argv);
+int verb_resize(int argc, const char **argv);
 int verb_exports(int argc, const char **argv);
 int verb_help(int argc, const char **argv);
 int verb_serve(int argc, const char **argv);

@@ -721,7 +721,7 @@ static void *resizer(void *arg)
 {
     (void)arg;
     begin_actor("resizer", 19);
-    for (unsigned i = 0; i < ops / 4; i++) {
+    for (unsigned i = 0; i < ops / 8; i++) {
         struct cache_resize r = {.size = (uint64_t)budgets[W->least + sim_below(4 - W->least)] *
                                          (PAGE_SIZE + PAGE_METADATA),
                                  .dirty_limit = (uint64_t)(4 + sim_below(12)) * PAGE_SIZE,

@@ -286,8 +286,10 @@ int pool_ghosts(struct cache *c);
  * clean pages, of `held` (its lock is held by the caller, or NULL) and of others. `emergency`
  * reaches into the overflow. */
 uint32_t frame_alloc(struct cache *c, struct mapping *held, bool emergency);
-/* Gives one clean page up. False: none was to be had. */
+/* Gives one clean page up. False: among the few that it looks at none was to be had. */
 bool evict_one(struct cache *c, struct mapping *held);
+/* After so many calls in vain all were looked at. */
+uint64_t evict_calls(struct cache *c);
 /* Puts a clean page on its queue, or takes it off. Mapping lock held. */
 void reclaim_insert(struct mapping *m, struct page *p);
 void reclaim_remove(struct mapping *m, struct page *p);

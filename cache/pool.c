@@ -241,6 +241,16 @@ static struct page *victim(struct cache *c, struct mapping *held, struct mapping
     return NULL;
 }
 
+uint64_t evict_calls(struct cache *c)
+{
+    pthread_mutex_lock(&c->pool_lock);
+
+    uint64_t n = (c->small.count + c->main.count) / EVICT_TRIES + 1;
+
+    pthread_mutex_unlock(&c->pool_lock);
+    return n;
+}
+
 /* Gives one clean page up. False: none to be had. Where all pages are hot the walk is long: but
  * each of its steps was earned by a hit. */
 bool evict_one(struct cache *c, struct mapping *held)

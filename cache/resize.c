@@ -126,9 +126,12 @@ static void wait_for_room(struct cache *c, const struct cache_resize *r, uint64_
 
 static bool settle(struct cache *c)
 {
-    while (c->frames_used > c->frames)
-        if (!evict_one(c, NULL))
+    for (uint64_t vain = 0; c->frames_used > c->frames;) {
+        if (evict_one(c, NULL))
+            vain = 0;
+        else if (++vain > evict_calls(c))
             return false;
+    }
     return true;
 }
 

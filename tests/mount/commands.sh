@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154
 # SPDX-License-Identifier: Apache-2.0
 #
-# The commands as a user types them: mount (by itself and by mount(8)), status, flush, revalidate,
+# The commands as a user types them: mount (by itself and by mount(8)), status, flush, resize, revalidate,
 # umount, signals. Sourced by tests/mount/tests.sh.
 
 # in_status NAME EXPRESSION: a Python expression over the status of a mount, named s; true, or printed
@@ -144,6 +144,66 @@ test_command_flush() {
     timeout 30 "$NFSCACHED" flush --drop "$T/a" >"$T/said" && grep -q '^[1-9][0-9]* pages dropped' "$T/said" || return
     cmp "$T/data" "$T/a/file" || return
     ! timeout 10 "$NFSCACHED" flush "$EXPORT/file" 2>/dev/null
+}
+
+# shmem_kib PID: memory of the cache's file that is mapped into a process
+shmem_kib() { awk '/^RssShmem/ { print $2 }' "/proc/$1/status"; }
+
+# memory_of NAME: what the cache of a mount takes, in MiB, and its daemon's shared memory
+memory_of() {
+    timeout 10 "$NFSCACHED" status --json "$T/$1" | python3 -c 'import json, sys
+print(json.load(sys.stdin)["cache"]["memory"] >> 20, int(sys.argv[1]) >> 10)' "$(shmem_kib "${mount_pid[$1]}")"
+}
+
+test_command_resize() {
+    local before after
+    server_start && mount_start a cache_size=128M,dirty_limit=60M || return
+    head -c 120M /dev/urandom >"$EXPORT/r" && cat "$T/a/r" >/dev/null || return
+    before=$(memory_of a)
+    timeout 20 "$NFSCACHED" resize "$T/a" 32M >"$T/said" || return
+    after=$(memory_of a)
+    echo "resize: from=128M to=32M, file and shared memory of the daemon, MiB: $before, then $after ok"
+    [ "${before% *}" -ge 115 ] && [ "${after% *}" -le 36 ] && [ "${after#* }" -le 36 ] || return
+    grep -q 'cache of 128.0 MiB now 32.0 MiB; [0-9]* pages moved' "$T/said" && grep -q 'dirty_limit is 28.8 MiB' "$T/said" || return
+    in_status a 's["cache"]["size"] == 32 << 20 and s["cache"]["dirty_limit"] == (32 << 20) // 100 * 90 and s["cache"]["frames"] <= 8004' || return
+    cmp "$T/a/r" "$EXPORT/r" || return
+    timeout 20 "$NFSCACHED" resize --json "$T/a" 192M >"$T/said" || return
+    python3 -c 'import json, sys
+z = json.load(open(sys.argv[1]))
+assert z["complete"] and z["was"] == 32 << 20 and z["size"] == 192 << 20 and z["dirty_limit"] == 60 << 20 and not z["limits_clamped"], z' "$T/said" || return
+    # More fits now than when it was mounted.
+    head -c 170M /dev/urandom >"$EXPORT/r" && touch -d '1 minute' "$EXPORT/r" && cat "$T/a/r" | cmp - "$EXPORT/r" || return
+    in_status a 's["cache"]["pages"] >= 170 * 256 and s["cache"]["size"] == 192 << 20' || return
+    for o in 1K 200% nonsense -5; do
+        timeout 10 "$NFSCACHED" resize "$T/a" -- "$o" 2>"$T/said"
+        [ $? = 1 ] && grep -q "'$o'" "$T/said" || return
+    done
+    timeout 10 "$NFSCACHED" resize "$EXPORT" 64M 2>"$T/said"
+    [ $? = 1 ] && in_status a 's["cache"]["size"] == 192 << 20'
+}
+
+# While the server is away what is dirty cannot go: it is waited for, or it stays, and is told.
+test_command_resize_dirty() {
+    local pid
+    only_embedded || return 77
+    server_start && mount_start a cache_size=128M,dirty_background=50M || return
+    holder_start file && server_say pause >/dev/null && holder_write 24 || return
+    timeout 20 "$NFSCACHED" resize --timeout 1 "$T/a" 16M 2>"$T/said"
+    [ $? = 32 ] && grep -q 'nothing moved for 1 s' "$T/said" || return
+    in_status a '24 << 20 <= s["cache"]["size"] <= 32 << 20 and s["cache"]["dirty"] + s["cache"]["writeback"] == 24 * 256' || return
+    "$NFSCACHED" resize --json "$T/a" 16M >"$T/said" 2>"$T/stopped" &
+    pid=$!
+    wait_for 10 in_status a 's["cache"]["dirty_limit"] < 8 << 20' || return
+    timeout 5 "$NFSCACHED" resize "$T/a" 20M 2>"$T/refused"
+    [ $? = 32 ] && grep -q 'another resize' "$T/refused" || return
+    kill -TERM $pid
+    wait $pid
+    [ $? = 32 ] && grep -q '"complete": false' "$T/said" && grep -q 'stopped; left at 2' "$T/stopped" || return
+    timeout 40 "$NFSCACHED" resize "$T/a" 16M >"$T/said" 2>&1 &
+    pid=$!
+    server_say resume >/dev/null
+    wait $pid || return
+    in_status a 's["cache"]["size"] == 16 << 20' && holder_stop && cmp "$T/data" "$EXPORT/file"
 }
 
 test_command_revalidate() {

@@ -104,6 +104,54 @@ test_mmap_under_reclaim() {
     server_start && mount_start a actimeo=1,cache_size=16M && oracle "dir:$EXPORT" --pages 8192 --freeze-every 100
 }
 
+# resize_often N: as many resizes of mount `a`, to sizes at random
+resize_often() {
+    exec timeout -k 5 900 python3 -c 'import json, random, subprocess, sys, time
+program, mount, n, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+random.seed(seed)
+start = time.time()
+total = {"moved": 0, "evicted": 0, "returned": 0}
+shrunk = 0
+for i in range(n):
+    size = random.randrange(16, 65)
+    out = subprocess.run([program, "resize", "--json", mount, "%dM" % size], stdout=subprocess.PIPE, check=True, timeout=60)
+    r = json.loads(out.stdout)
+    assert r["complete"] and r["size"] == size << 20, r
+    shrunk += r["size"] < r["was"]
+    for k in total:
+        total[k] += r[k]
+print("resizes: seed=%d n=%d shrunk=%d moved=%d evicted=%d returned_mib=%d ms_each=%.1f ok" % (
+    seed, n, shrunk, total["moved"], total["evicted"], total["returned"] >> 20, (time.time() - start) * 1000 / n))' \
+        "$NFSCACHED" "$T/a" "$1" $RANDOM
+}
+
+# The cache gets another size again and again, so that pages move under their users; a reader of
+# another file keeps it full.
+test_mmap_under_resize() {
+    local resizer reader rc=0 rounds=0 stores=0 n
+    server_start && mount_start a actimeo=1,cache_size=64M && head -c 48M /dev/urandom >"$EXPORT/noise" || return
+    resize_often "$(by_length 100 1000 10000)" &
+    resizer=$!
+    (while dd if="$T/a/noise" of=/dev/null bs=1M iflag=nocache 2>/dev/null; do :; done) &
+    reader=$!
+    while kill -0 $resizer 2>/dev/null; do
+        oracle "dir:$EXPORT" --pages 2048 --rounds 1000000 --seconds 5 >"$T/oracle" || {
+            cat "$T/oracle"
+            kill $resizer
+            rc=1
+        }
+        for n in rounds stores; do
+            declare -i "$n+=$(sed -n "s/^mmap_oracle: .*\b$n=\([0-9]*\) .*/\1/p" "$T/oracle")"
+        done
+    done
+    wait $resizer || rc=1
+    [ $rc = 1 ] || echo "oracle: rounds=$rounds stores=$stores lost=0 stale=0 ok"
+    kill $reader
+    wait $reader
+    cmp "$T/a/noise" "$EXPORT/noise" || rc=1
+    return $rc
+}
+
 # ---- randomised operations ------------------------------------------------------------------------
 
 # The daemon's cache is emptied by making the file look changed at the server.

@@ -110,6 +110,23 @@ static void a_scan_does_not_drive_out_what_is_used(void **state)
     fixture_end(&f);
 }
 
+/* Whoever reads all of it again and again keeps everything hot: who wants another page must not
+ * wait for that to end. */
+static void what_is_all_hot_gives_way(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_begin(&f, &(struct cache_config){.size = FRAMES(64)}, 64 * P);
+    for (int round = 0; round < 5; round++)
+        for (unsigned i = 0; i < 64; i++)
+            read_page(&f, i);
+    assert_int_equal(f.c->n.evicted, 0);
+    assert_true(evict_one(f.c, NULL));
+    assert_true(evict_one(f.c, NULL));
+    fixture_end(&f);
+}
+
 static void what_is_not_committed_stays(void **state)
 {
     struct fixture f;
@@ -216,6 +233,7 @@ int main(void)
         cmocka_unit_test(masks_live_within_the_budget),
         cmocka_unit_test(metadata_fits_its_promise),
         cmocka_unit_test(a_scan_does_not_drive_out_what_is_used),
+        cmocka_unit_test(what_is_all_hot_gives_way),
         cmocka_unit_test(what_is_not_committed_stays),
         cmocka_unit_test(what_a_reader_holds_stays),
         cmocka_unit_test(what_may_be_stored_to_is_unmapped_first),

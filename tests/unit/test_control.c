@@ -28,7 +28,7 @@
 static struct fake {
     pthread_mutex_t lock;
     pthread_cond_t cond;
-    bool held;
+    bool held, stopped;
     unsigned waiting;
     char path[256];
     uint64_t ino;
@@ -87,6 +87,42 @@ static int fake_discard(void *ctx, uint64_t ino, uint64_t *bytes)
     return 0;
 }
 
+/* Waits like a flush; a stop lets it go. */
+static int fake_resize(void *ctx, uint64_t size, struct control_resize *out)
+{
+    struct fake *f = ctx;
+
+    *out = (struct control_resize){.was = 7, .target = size, .least = 1, .most = 1000};
+    if (size > out->most)
+        return -ERANGE;
+    pthread_mutex_lock(&f->lock);
+    f->waiting++;
+    pthread_cond_broadcast(&f->cond);
+    while (f->held && !f->stopped)
+        pthread_cond_wait(&f->cond, &f->lock);
+    f->waiting--;
+    out->size = f->stopped ? 5 : size;
+    out->moved = (uint64_t)3 << 40;
+    out->clamped = true;
+    pthread_mutex_unlock(&f->lock);
+    return out->size == size ? 0 : -EINTR;
+}
+
+static void fake_resize_state(void *ctx, struct control_resize *out)
+{
+    *out = (struct control_resize){.left = 4096, .size = 6};
+}
+
+static void fake_resize_stop(void *ctx)
+{
+    struct fake *f = ctx;
+
+    pthread_mutex_lock(&f->lock);
+    f->stopped = true;
+    pthread_cond_broadcast(&f->cond);
+    pthread_mutex_unlock(&f->lock);
+}
+
 static const struct control_ops ops = {
     .status_json = fake_status,
     .dirty_files = fake_dirty_files,
@@ -95,6 +131,9 @@ static const struct control_ops ops = {
     .revalidate = fake_revalidate,
     .drop_clean = fake_drop,
     .discard = fake_discard,
+    .resize = fake_resize,
+    .resize_state = fake_resize_state,
+    .resize_stop = fake_resize_stop,
 };
 
 static dev_t dev;
@@ -206,6 +245,45 @@ static void test_a_stuck_flush_keeps_nobody_waiting(void **state)
         assert_int_equal(control_job_wait(client, id[i], &p), 0);
     assert_int_equal(control_job_start(client, JOB_FLUSH, "", 0, &id[JOBS]), 0);
     assert_int_equal(control_job_wait(client, id[JOBS], &p), 0);
+}
+
+static void test_resize_reports_and_stops(void **state)
+{
+    struct control_resize z;
+    struct control_progress p;
+    uint32_t id, flush;
+    int rc;
+
+    hold(true);
+    assert_int_equal(control_resize_start(client, 900, &id), 0);
+    wait_for_waiting(1);
+    assert_int_equal(control_resize_poll(client, id, &z), -EINPROGRESS);
+    assert_int_equal(z.left, 4096);
+    assert_int_equal(z.size, 6);
+    assert_int_equal(control_resize_stop(client), 0);
+    while ((rc = control_resize_poll(client, id, &z)) == -EINPROGRESS)
+        usleep(1000);
+    assert_int_equal(rc, -EINTR);
+    assert_int_equal(z.size, 5);
+    assert_int_equal(z.was, 7);
+    assert_int_equal(z.target, 900);
+    assert_int_equal(z.moved, (uint64_t)3 << 40);
+    assert_true(z.clamped);
+    /* Another job's number is not a resize's. */
+    hold(false);
+    assert_int_equal(control_job_start(client, JOB_FLUSH, "", 0, &flush), 0);
+    assert_int_equal(control_job_wait(client, flush, &p), 0);
+    assert_int_equal(control_resize_poll(client, flush, &z), -ESRCH);
+
+    fake.stopped = false;
+    assert_int_equal(control_resize_start(client, 1001, &id), 0);
+    while ((rc = control_resize_poll(client, id, &z)) == -EINPROGRESS)
+        usleep(1000);
+    assert_int_equal(rc, -ERANGE);
+    assert_int_equal(z.least, 1);
+    assert_int_equal(z.most, 1000);
+    /* Not by the procedure of other jobs, which carries no size. */
+    assert_int_equal(control_job_start(client, (enum control_client_job)5, "", 0, &id), -EINVAL);
 }
 
 /* Lets the flush go once control_stop() is under way, which its socket's absence tells. */
@@ -358,6 +436,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_job_gets_path_and_number_and_returns_its_result, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_stuck_flush_keeps_nobody_waiting, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_resize_reports_and_stops, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_waits_for_jobs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_peer_is_known_and_socket_private, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_users_are_refused_by_their_credentials, setup,

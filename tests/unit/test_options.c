@@ -118,6 +118,48 @@ static void test_io_sizes_are_rounded_as_nfs5_says(void **state)
     assert_says("'wsize=big': expected a number of bytes");
 }
 
+static void test_limits_follow_another_size(void **state)
+{
+    const uint64_t mib = 1 << 20;
+    struct option_limits l;
+    uint64_t size;
+
+    assert_true(given("cache_size=1G"));
+    options_limits(&o, 100 * mib, &l);
+    assert_int_equal(l.dirty_limit, 40 * mib);
+    assert_int_equal(l.dirty_background, 10 * mib);
+    assert_false(l.clamped);
+    /* Bytes stay bytes, as far as they fit. */
+    assert_true(given("cache_size=1G,dirty_limit=200M,dirty_background=150M"));
+    options_limits(&o, 500 * mib, &l);
+    assert_int_equal(l.dirty_limit, 200 * mib);
+    assert_int_equal(l.dirty_background, 150 * mib);
+    assert_false(l.clamped);
+    options_limits(&o, 200 * mib, &l);
+    assert_int_equal(l.dirty_limit, 200 * mib / 100 * 90);
+    assert_int_equal(l.dirty_background, 150 * mib);
+    assert_true(l.clamped);
+    options_limits(&o, 100 * mib, &l);
+    assert_int_equal(l.dirty_background, 100 * mib / 100 * 90);
+    /* One that was not given is below the other in any case. */
+    assert_true(given("cache_size=1G,dirty_limit=4M"));
+    options_limits(&o, 100 * mib, &l);
+    assert_int_equal(l.dirty_background, mib);
+    assert_false(l.clamped);
+
+    assert_true(options_parse_cache_size(&size, "16M", RAM, err));
+    assert_int_equal(size, 16 * mib);
+    assert_true(options_parse_cache_size(&size, "50%", RAM, err));
+    assert_int_equal(size, RAM / 2);
+    assert_false(options_parse_cache_size(&size, "16000K", RAM, err));
+    assert_says("'16000K' is 16384000 bytes: expected at least 16M");
+    assert_false(options_parse_cache_size(&size, "150%", RAM, err));
+    assert_false(options_parse_cache_size(&size, "16G", RAM, err));
+    assert_false(options_parse_cache_size(&size, "", RAM, err));
+    assert_false(options_parse_cache_size(&size, "big", RAM, err));
+    assert_says("'big': expected bytes");
+}
+
 static void test_cache_amounts(void **state)
 {
     assert_true(given("cache_size=1G,dirty_limit=50%,dirty_background=64M,readahead=1M"));
@@ -358,6 +400,7 @@ int main(void)
         cmocka_unit_test_teardown(test_times_and_noac, clear),
         cmocka_unit_test_teardown(test_io_sizes_are_rounded_as_nfs5_says, clear),
         cmocka_unit_test_teardown(test_cache_amounts, clear),
+        cmocka_unit_test_teardown(test_limits_follow_another_size, clear),
         cmocka_unit_test_teardown(test_numbers_out_of_range_are_quoted, clear),
         cmocka_unit_test_teardown(test_choices, clear),
         cmocka_unit_test_teardown(test_bg_changes_the_default_of_retry, clear),

@@ -5,6 +5,7 @@
 #define ENTRIES(X)                                                                                 \
     X(lost_write)                                                                                  \
     X(stop_at_first)                                                                               \
+    X(orphan_map)                                                                                  \
     X(uptodate_cleared)                                                                            \
     X(count_check)                                                                                 \
     X(pinned)                                                                                      \

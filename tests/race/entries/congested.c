@@ -29,15 +29,18 @@ const struct lab_entry entry_congested = {
     .year = "2024",
     .title = "A page that writeback gave up as 'congested' is clean, and was never sent",
     .history =
-        "Writeback clears the dirty bit of a page before it calls the file system, and the file "
-        "system has to set it again if it does not start the I/O. NFS had a branch that "
-        "declined pages while too many were under way already and the caller did not insist "
-        "(WB_SYNC_NONE). With one return value for 'try again' and another for 'done with it', "
-        "and layers in between that changed what became of each, the page could come out of it "
-        "clean, unlocked and unsent. The rework of 2024 took the early exit away: writers wait "
-        "for the congestion to pass before they begin.",
-    .source = "linux-nfs, 2024: the series about write congestion ('nfs: Block on write "
-              "congestion', Jan Kara); Documentation/filesystems/locking.rst, ->writepage",
+        "Writeback clears the dirty bit of a page before it calls the file system; if that does "
+        "not "
+        "start the I/O it has to set the bit again. In 5.18 NFS got a limit of its own for writes "
+        "under way: above it nfs_writepage_locked() returned AOP_WRITEPAGE_ACTIVATE, 'not now', "
+        "when the caller did not insist, and set nothing. The page was clean, and had not been "
+        "sent. Under load files lost whole pages, without an error, in all kernels from 5.18 to "
+        "6.7, until somebody looked in early 2024; the fix is one call of "
+        "folio_redirty_for_writepage().",
+    .source = "'NFS: Fix data corruption caused by congestion.', NeilBrown, stable 2024 "
+              "(be8a177250b2, ed46f5dfff2e); introduced by 6df25e58532b 'nfs: remove reliance on "
+              "bdi congestion'; 2f1f31042ef0 'nfs: Block on write congestion', Jan Kara, 2024, "
+              "waits instead",
     .mechanism = "Clearing the mark and starting the write are two steps, and an early exit "
                  "between them needs a third one that nobody tests: it is taken under load only. "
                  "fsync finds nothing dirty and nothing in flight, and says that all is safe.",

@@ -50,12 +50,14 @@ const struct lab_entry entry_count_check = {
     .history =
         "invalidate_mapping_pages() skipped pages that were mapped, and took the others out of "
         "the page cache: from 2.6.5 on the test was page_mapped(), made before the tree lock "
-        "was taken. A fault that had looked the page up held a reference and no mapping; the "
+        "was taken. A fault that had looked the page up held a reference and no mapping yet; the "
         "test let it pass, the page went, and the fault then mapped what was no page of the "
-        "file any more. Today both sides freeze the reference count under the lock of the "
-        "index, and who holds one reference too many wins.",
+        "file any more. Arcangeli's report of 2005 says it in one line: the check is worthless, "
+        "because do_no_page() may be running beside it. Today both sides freeze the reference "
+        "count under the lock of the index, and who holds one reference too many wins.",
     .source = "mm/truncate.c invalidate_mapping_pages() and invalidate_complete_page() of 2.6.5 "
-              "and later; mm/vmscan.c remove_mapping() (page_ref_freeze) today",
+              "to 2.6.17; linux-kernel, 13 December 2005; mm/vmscan.c remove_mapping() "
+              "(page_ref_freeze) today",
     .mechanism =
         "Mapped is what a page becomes at the end of a fault, referenced what it is from the "
         "beginning. Between the two it looks free. Here the reclaimer unmaps a range, and then "

@@ -138,13 +138,15 @@ const struct lab_entry entry_direct_io = {
         "system after the other: to write out the dirty pages and leave them there; to drop "
         "them without writing out; and to drop them before the write only, so that a fault, a "
         "buffered read or readahead puts the old page back while the write is under way, where "
-        "it stays. The test for the third is generic/451 of xfstests; FUSE met it again when "
-        "its direct writes ran beside readahead. NFS repaired its own in 2013 (drop before, "
-        "under the inode's lock) and FUSE a relative in 2014 (a direct read that overtook the "
-        "writeback of the same bytes).",
+        "it stays. xfstests has generic/209 and generic/451 for the third. NFS repaired its own "
+        "in 2013; FUSE repaired a direct read that overtook the writeback of the same bytes, "
+        "then, in 2023, the missing second invalidation for synchronous writes, and in 2026 "
+        "patches for the asynchronous ones were still being posted.",
     .source = "mm/filemap.c generic_file_direct_write() and kiocb_invalidate_post_direct_write(); "
               "a9ab5e840669 'nfs: page cache invalidation for dio'; ea8cd33390fa 'fuse: Fix "
-              "O_DIRECT operations vs cached writeback misorder'; xfstests generic/451",
+              "O_DIRECT operations vs cached writeback misorder'; b359af8275a9 'fuse: Invalidate "
+              "the page cache after FOPEN_DIRECT_IO write'; linux-fsdevel, January 2026, 'fuse: "
+              "invalidate the page cache after direct write' (Jingbo Xu)",
     .mechanism =
         "There is no instant at which both the server and the cache change. Before the write "
         "the page is old and may be dirty: it has to be written out, then dropped. During the "

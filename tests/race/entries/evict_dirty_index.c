@@ -42,8 +42,8 @@ const struct lab_entry entry_evict_dirty_index = {
         "it, writeback could be flushing out a page, and setting its writeback bit, while the "
         "page cache was busy evicting it. The repair was to hook into the release of pages, so "
         "that dirty ones are always written before they go.",
-    .source = "cd52ed35535e 'NFS: Avoid races between writebacks and truncation', Trond Myklebust "
-              "(2.6)",
+    .source = "cd52ed35535e 'NFS: Avoid races between writebacks and truncation', Trond Myklebust, "
+              "20 March 2006; reported with a fix by NeilBrown",
     .mechanism =
         "The flush takes a page off the index of dirty pages when it sends it, as it must, so "
         "that a store made meanwhile can put it back. From then until the reply it is on no "

@@ -97,7 +97,8 @@ const struct lab_entry entry_pinned = {
         "the device wrote into the original, which had become the child's, and what was read "
         "never arrived. Several proposals of 2009 (to copy at once in fork, a lock around it) "
         "were turned down; a flag for pinned pages came in 2020.",
-    .source = "linux-kernel and linux-mm, 2009: the race of get_user_pages() with fork(); "
+    .source = "linux-mm, March 2009, '[PATCH] fork vs gup(-fast) fix' (Andrea Arcangeli, Nick "
+              "Piggin, Linus Torvalds); "
               "FOLL_PIN and page_maybe_dma_pinned() (Documentation/core-api/pin_user_pages.rst)",
     .mechanism =
         "A mapping says who may look at a page, a reference says who will. Whoever replaces, "

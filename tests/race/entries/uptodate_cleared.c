@@ -39,14 +39,18 @@ const struct lab_entry entry_uptodate_cleared = {
     .year = "2001-2005",
     .title = "A page that somebody has mapped is marked not uptodate, and filled again under him",
     .history =
-        "invalidate_inode_pages2() of 2.4 could not take a page away whose count was raised: it "
-        "cleared its uptodate bit instead, so that the next reader would fetch it again, into "
-        "the same page. Early 2.6 kept that for pages that were mapped. A fault that has found "
-        "the page and a fault that is about to look at the bit then do not agree on what it is: "
-        "the one goes on with a page that has just ceased to be true, the other reads it anew "
-        "below him, or gives up with SIGBUS when the bit is off after the read.",
-    .source = "mm/filemap.c invalidate_inode_pages2() of 2.4.x (in comparison with mm/truncate.c "
-              "of 2.6); mm/filemap.c filemap_nopage() of 2.6, label page_not_uptodate",
+        "A page whose count was raised could not be taken out of the page cache of 2.4. O_DIRECT "
+        "and NFS needed it gone nevertheless; so invalidate_inode_pages2() left it where it was "
+        "and cleared its uptodate bit: the next reader would fetch it anew, into the same page. "
+        "That page could be mapped. When the unmap was added in 2.6 this was given up, but as "
+        "late as 2005 Andrea Arcangeli offered it as the alternative to closing orphan-map: "
+        "either invalidation is coherent with mmap, or pages that are not up to date may be "
+        "mapped. A fault that has found the page and one that is about to look at the bit do not "
+        "agree on what it is: one goes on with bytes that have just ceased to be true, the other "
+        "reads it anew below him, or gives up with SIGBUS when the bit is off after the read.",
+    .source = "Andrea Arcangeli, linux-kernel, 13 December 2005 ('smp race fix between "
+              "invalidate_inode_pages* and do_no_page'); mm/filemap.c filemap_nopage() of 2.6, "
+              "label page_not_uptodate",
     .mechanism =
         "Two questions are answered by one page: what the server has, and what was handed out. "
         "Filled again in place, it answers the first with new bytes and the second with what "

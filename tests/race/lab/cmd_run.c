@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/race/lab/exclude.h"
 #include "tests/race/lab/timeline.h"
 #include "tests/race/lab/verbs.h"
 
@@ -19,7 +20,7 @@ enum layer { ON_CACHE, ON_MOUNT, LAYERS };
 static const char *const layer_names[] = {"cache", "mount"};
 
 struct options {
-    int all, json, rounds, seed, quiet;
+    int all, json, rounds, seed, quiet, cost;
     char *protocol, *on, *server, *timeline, *schedule;
     char *text; /* of the schedule's file */
 };
@@ -253,6 +254,8 @@ static int checked(const struct options *o, const char *name, bool more)
         return race_fail(USAGE, "which race? `nfscached-race list` names them; or --all");
     if (o->all && (o->protocol || o->timeline || o->schedule))
         return race_fail(USAGE, "--protocol, --timeline and --schedule go with one NAME");
+    if (o->cost && (!name || strcmp(name, "orphan-map") != 0))
+        return race_fail(USAGE, "--cost goes with orphan-map");
     if (o->schedule && !o->protocol)
         return race_fail(USAGE, "--schedule: say --protocol as well");
     return EXPECTED;
@@ -274,6 +277,7 @@ int race_run(int argc, const char **argv)
         {"schedule", 0, POPT_ARG_STRING, &o.schedule, 0, "on the cache: another schedule", "FILE"},
         {"timeline", 't', POPT_ARG_STRING, &o.timeline, 0, "draw the run", "FILE.svg"},
         {"quiet", 'q', POPT_ARG_NONE, &o.quiet, 0, "no timeline", NULL},
+        {"cost", 0, POPT_ARG_NONE, &o.cost, 0, "orphan-map: what each way costs", NULL},
         {"json", 'j', POPT_ARG_NONE, &o.json, 0, "as JSON", NULL},
         POPT_AUTOHELP POPT_TABLEEND};
     poptContext context = race_options(argc, argv, table, "NAME | --all");
@@ -282,7 +286,9 @@ int race_run(int argc, const char **argv)
 
     if (status == EXPECTED && o.schedule && !(o.text = read_file(o.schedule)))
         status = race_fail(USAGE, "--schedule=%s: %s", o.schedule, strerror(errno));
-    if (status == EXPECTED && o.all) {
+    if (status == EXPECTED && o.cost) {
+        status = orphan_map_cost();
+    } else if (status == EXPECTED && o.all) {
         status = run_all(&o);
     } else if (status == EXPECTED) {
         const struct lab_entry *e = race_entry(name);

@@ -280,7 +280,7 @@ void lab_point_in_run(const char *name, uint64_t page)
                 lab_say_in(run.l, points[i].column, "%s (page %llu)", points[i].text,
                            (unsigned long long)page);
         }
-    for (const struct lab_hook *h = run.l->protocol->hooks; h && h->point && lab_faults; h++)
+    for (const struct lab_hook *h = run.l->protocol->hooks; h && h->point && !run.quiet; h++)
         if (strcmp(h->point, name) == 0)
             h->at(run.l, page);
     sim_edge();
@@ -829,6 +829,8 @@ static int run_lanes(const struct lab_entry *e, const struct lab_protocol *p, co
         sim_end();
     else
         sim_abandon();
+    if (!ok) /* given up with all that they hold, but for the memory */
+        arena_close(&l->arena);
     l->result.seconds = now() - began;
     *result = l->result;
     free(l);

@@ -22,6 +22,7 @@
 #define XDR_NOTHING ((xdrproc_t)(void (*)(void))xdr_void)
 
 static const struct timeval CALL_TIMEOUT = {.tv_sec = 60};
+#define SOCKET_WAIT_MS 5000
 
 struct control_client {
     int fd;
@@ -32,6 +33,20 @@ _Static_assert((int)JOB_FLUSH == (int)CONTROL_FLUSH &&
                    (int)JOB_REVALIDATE == (int)CONTROL_REVALIDATE &&
                    (int)JOB_DROP == (int)CONTROL_DROP && (int)JOB_DISCARD == (int)CONTROL_DISCARD,
                "the jobs have the numbers of the protocol");
+
+/* The socket has the device number of the mount in its name, so a mount is there for a moment
+ * before its socket is. A daemon that died leaves its socket behind, which refuses. */
+static int connect_waiting(int fd, const struct sockaddr_un *addr)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+
+    for (int i = 0; connect(fd, (const struct sockaddr *)addr, sizeof *addr) < 0; i++) {
+        if (errno != ENOENT || i == SOCKET_WAIT_MS / 10)
+            return -errno;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
 
 int control_connect(dev_t dev, uid_t owner, struct control_client **out)
 {
@@ -46,9 +61,8 @@ int control_connect(dev_t dev, uid_t owner, struct control_client **out)
     if (!c)
         return -ENOMEM;
     c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&addr, sizeof addr) < 0) {
-        rc = -errno;
-    } else {
+    rc = c->fd < 0 ? -errno : connect_waiting(c->fd, &addr);
+    if (rc == 0) {
         c->rpc = clnt_vc_create(c->fd, &peer, NFSCACHED_CONTROL, NFSCACHED_CONTROL_V1, 0, 0);
         if (!c->rpc)
             rc = -ENOMEM;

@@ -16,8 +16,9 @@ struct control_client;
 enum control_client_job { JOB_FLUSH = 1, JOB_REVALIDATE, JOB_DROP, JOB_DISCARD };
 
 /* Connects to the daemon of the mount with device `dev` made by `owner`. 0, or negative errno:
- * -ENOENT or -ECONNREFUSED when no daemon answers, -EACCES when it is another user's. SIGPIPE is
- * ignored from here on. */
+ * -ENOENT or -ECONNREFUSED when no daemon answers, -EACCES when it is another user's. A socket that
+ * is not there is waited for, 5 s: the daemon may be about to make it. SIGPIPE is ignored from here
+ * on. */
 int control_connect(dev_t dev, uid_t owner, struct control_client **out);
 void control_disconnect(struct control_client *c);
 

@@ -316,6 +316,29 @@ static void test_stop_waits_for_jobs(void **state)
     assert_int_equal(control_connect(dev, geteuid(), &other), -ENOENT);
 }
 
+static void *connect_early(void *result)
+{
+    *(int *)result = control_connect(dev, geteuid(), &client);
+    return NULL;
+}
+
+/* As when somebody asks as soon as the mount is to be seen. */
+static void test_a_socket_that_is_about_to_be_made_is_waited_for(void **state)
+{
+    pthread_t thread;
+    int result = 1;
+
+    control_disconnect(client);
+    client = NULL;
+    control_stop(control);
+    pthread_create(&thread, NULL, connect_early, &result);
+    usleep(100000);
+    assert_int_equal(control_start(dev, geteuid(), &ops, &fake, &control), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(result, 0);
+    assert_int_equal(control_peer(client), getpid());
+}
+
 static void test_peer_is_known_and_socket_private(void **state)
 {
     char path[CONTROL_SOCKET_PATH_MAX];
@@ -438,6 +461,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_stuck_flush_keeps_nobody_waiting, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resize_reports_and_stops, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_waits_for_jobs, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_socket_that_is_about_to_be_made_is_waited_for, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_peer_is_known_and_socket_private, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_users_are_refused_by_their_credentials, setup,
                                         teardown),

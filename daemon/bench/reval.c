@@ -62,7 +62,7 @@ static void add_matrix(struct matrix *m, const struct asked *a, struct rv_cell r
 
 static void add_writer(struct matrix *m, const struct asked *a, struct rv_cell rv)
 {
-    bool can_slow = rv.o->delay_command || rv.o->fault_control;
+    int can_slow = rv.o->delay_command || rv.o->fault_control ? 1 : 0;
 
     rv.pages = 256;
     for (int slow = 0; slow <= can_slow; slow++)

@@ -48,11 +48,10 @@ static int map_file(struct round *r, int prot)
 
 static int make_mapped(struct round *r)
 {
-    volatile unsigned char sum = 0;
     int rc = map_file(r, PROT_READ);
 
     for (size_t at = 0; rc == 0 && at < r->map_size; at += RV_PAGE)
-        sum ^= r->map[at];
+        (void)*(volatile unsigned char *)&r->map[at];
     return rc;
 }
 

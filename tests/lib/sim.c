@@ -493,20 +493,25 @@ uint64_t sim_steps(void)
 
 /* ---- the C library's names ---- */
 
-int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *arg)
+static struct fiber *free_fiber(void)
 {
     unsigned i = 0;
 
-    if (!sim.active)
-        return __real_pthread_create(t, a, fn, arg);
     while (i < sim.top && sim.fiber[i].state != FREE)
         i++;
     if (i == FIBERS)
         stuck("out of fibers");
     if (i == sim.top)
         sim.top++;
+    return &sim.fiber[i];
+}
 
-    struct fiber *f = &sim.fiber[i];
+int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *arg)
+{
+    if (!sim.active)
+        return __real_pthread_create(t, a, fn, arg);
+
+    struct fiber *f = free_fiber();
 
     if (!f->stack) {
         f->stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -520,11 +525,11 @@ int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(voi
     f->fn = fn;
     f->arg = arg;
     f->name = "?";
-    f->hash = mix(sim.current ? sim.current->hash : 0, i + 1);
+    f->hash = mix(sim.current ? sim.current->hash : 0, (uint64_t)(f - sim.fiber) + 1);
     f->state = READY;
     f->started = false;
     makecontext(&f->uc, fiber_main, 0);
-    *t = (pthread_t)(f - sim.fiber + 1); /* not i: getcontext() may return twice */
+    *t = (pthread_t)(f - sim.fiber + 1);
     return 0;
 }
 

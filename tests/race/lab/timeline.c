@@ -43,7 +43,7 @@ static unsigned take_line(const char **text, unsigned width, const char **line)
     while (*s == ' ')
         s++;
     *line = s;
-    while (s[n] && n < width) {
+    while (n < width && s[n]) {
         n++;
         if (s[n] == ' ' || s[n] == '\0')
             space = n;
@@ -148,7 +148,7 @@ void timeline_text(FILE *out, const struct lab_result *r, unsigned width)
 
 #define CHARS   26  /* of a line */
 #define COLUMN  216 /* pixels */
-#define LEFT    52
+#define LEFT    52u
 #define LINE    15
 #define HEAD    112
 #define FOOT    64

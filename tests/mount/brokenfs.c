@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 static struct {
-    int lose, revert, tear, hang, stale, late, eio, size, foreground;
+    int lose, revert, tear, hang, stale, late, eio, size, misplace, blank, full, foreground;
 } opt;
 
 static const struct poptOption table[] = {
@@ -38,11 +38,15 @@ static const struct poptOption table[] = {
     {"late", 0, POPT_ARG_INT, &opt.late, 0, "do one WRITE in N 200 ms after its answer", "N"},
     {"eio", 0, POPT_ARG_NONE, &opt.eio, 0, "fsync succeeds, whatever happened; writes fail", NULL},
     {"size", 0, POPT_ARG_INT, &opt.size, 0, "forget one truncation in N", "N"},
+    {"misplace", 0, POPT_ARG_INT, &opt.misplace, 0, "do one WRITE in N a page further on", "N"},
+    {"blank", 0, POPT_ARG_INT, &opt.blank, 0, "answer one READ in N with zeros", "N"},
+    {"full", 0, POPT_ARG_INT, &opt.full, 0,
+     "have room for N MiB, and acknowledge what does not fit without doing it", "N"},
     {"foreground", 'f', POPT_ARG_NONE, &opt.foreground, 0, "stay in the foreground", NULL},
     POPT_AUTOHELP POPT_TABLEEND};
 
 static char root[PATH_MAX];
-static unsigned long n_write, n_read, n_trunc;
+static unsigned long n_write, n_read, n_trunc, n_bytes;
 
 static const char *at(const char *path, char *buf)
 {
@@ -184,6 +188,12 @@ static int b_read(const char *path, char *buf, size_t n, off_t off, struct fuse_
     if (opt.hang && __sync_add_and_fetch(&n_read, 1) >= (unsigned)opt.hang)
         for (;;)
             pause();
+    if (opt.blank && __sync_add_and_fetch(&n_read, 1) % (unsigned)opt.blank == 0) {
+        ssize_t k = pread((int)fi->fh, buf, n, off);
+        if (k > 0)
+            memset(buf, 0, (size_t)k);
+        return res(k);
+    }
     return res(pread((int)fi->fh, buf, n, off));
 }
 
@@ -227,6 +237,10 @@ static int b_write(const char *path, const char *buf, size_t n, off_t off,
         return (int)n;
     if (opt.lose && i % (unsigned)opt.lose == 0)
         return (int)n;
+    if (opt.full && __sync_add_and_fetch(&n_bytes, n) > (unsigned long)opt.full << 20)
+        return (int)n;
+    if (opt.misplace && i % (unsigned)opt.misplace == 0)
+        return res(pwrite(fd, buf, n, off + 4096));
     if (opt.late && i % (unsigned)opt.late == 0) {
         write_later(fd, buf, n, off);
         return (int)n;
@@ -248,7 +262,10 @@ static int b_write(const char *path, const char *buf, size_t n, off_t off,
 static int b_statfs(const char *path, struct statvfs *st)
 {
     PATH(path);
-    return res(statvfs(path_real, st));
+    int rc = res(statvfs(path_real, st));
+    if (!rc && opt.full)
+        st->f_bfree = st->f_bavail = ((unsigned long)opt.full << 20) / st->f_frsize;
+    return rc;
 }
 
 static int b_release(const char *path, struct fuse_file_info *fi)

@@ -264,6 +264,8 @@ test_write_errors() {
 . "$here/apps.sh"
 # shellcheck source=tests/mount/commands.sh
 . "$here/commands.sh"
+# shellcheck source=tests/mount/probe.sh
+. "$here/probe.sh"
 
 # ---- leaving ---------------------------------------------------------------------------------------
 

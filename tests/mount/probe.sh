@@ -1,0 +1,176 @@
+# shellcheck shell=bash disable=SC2154
+# SPDX-License-Identifier: Apache-2.0
+#
+# The black-box prober (tests/race/probe): it finds what is wrong with file systems that are, and nothing
+# on any other. Sourced by tests/mount/tests.sh.
+
+PROBE=${PROBE:-$build/tests/race/probe/nfscached-race-probe}
+
+# probe STATUS PATTERN ARGUMENT...: ends so, and its last line says so
+probe() {
+    local want=$1 pattern=$2 rc
+    shift 2
+    timeout -k 5 100 "$PROBE" "$@" >"$T/probe.out" 2>&1
+    rc=$?
+    if [ $rc != "$want" ] || ! tail -1 "$T/probe.out" | grep -qE "$pattern"; then
+        cat "$T/probe.out"
+        echo "probe $*: status $rc, should be $want with '$pattern'"
+        return 1
+    fi
+    # Its seed and its table, should a later step fail.
+    tail -1 "$T/probe.out" | grep -q '^nothing' || sed -n 's/.*; seed /seed /p; $p' "$T/probe.out"
+    left=$(find "$T" -xdev -name 'nfscached-probe-*' -print -quit)
+    [ -z "$left" ] || {
+        echo "probe $*: leaves $left"
+        return 1
+    }
+}
+nothing='^nothing found'
+
+# probe_broken OPTIONS PATTERN [ARGUMENT...]: over a file system that is wrong in one way
+probe_broken() {
+    local options=$1 pattern=$2 rc
+    shift 2
+    mkdir -p "$T/broken"
+    # shellcheck disable=SC2086
+    "$bin/brokenfs" $options -f "$EXPORT" "$T/broken" >"$T/brokenfs.log" 2>&1 &
+    mount_pid[broken]=$!
+    wait_for 10 mounted "$T/broken" || return 1
+    echo "brokenfs $options"
+    probe 1 "$pattern" --mount "$T/broken" --server-dir "$EXPORT" --rounds 60 --fresh 0.3 "$@"
+    rc=$?
+    mount_abort broken
+    find "$EXPORT" -mindepth 1 -delete
+    return $rc
+}
+
+not_for_each_server() {
+    [ "$SERVER" = embedded ] || {
+        echo "SKIP: does not depend on the server"
+        return 77
+    }
+}
+
+# One kind of finding for each kind of being wrong.
+test_probe_sees_broken_clients() {
+    not_for_each_server || return
+    probe_broken "--lose 50" '^FOUND:.* lost [0-9]+' &&
+        probe_broken "--revert 50" '^FOUND:.* lost [0-9]+' &&
+        probe_broken "--late 20" '^FOUND:.* lost [0-9]+' &&
+        probe_broken "--eio" '^FOUND:.* lost [0-9]+' &&
+        probe_broken "--stale" '^FOUND: stale [0-9]+$' --check turns,foreign-pages,shared-page &&
+        probe_broken "--blank 30" '^FOUND:.* stale [0-9]+' --check turns,own-pages &&
+        probe_broken "--tear 50" '^FOUND:.* torn [0-9]+' &&
+        probe_broken "--misplace 50" '^FOUND:.* wrong [0-9]+' &&
+        probe_broken "--size 5" '^FOUND:.* wrong [0-9]+' &&
+        probe_broken "--full 2" '^FOUND: lost error [0-9]+$' --fill --check fill &&
+        probe_broken "--hang 100" '^FOUND:.* hung 1$' --stall 2 --check own-pages &&
+        # A passthrough merges pages as wholes: right for close-to-open, wrong where more is expected.
+        probe_broken "" '^FOUND:.* lost [0-9]+' --expect coherent --check shared-page &&
+        echo "broken=12 ok" | sed 's/^/probe: /'
+}
+
+test_probe_is_calm() {
+    local level dir
+    not_for_each_server || return
+    mkdir "$T/local" "$T/tmpfs" "$T/memfs" "$T/broken" && mount -t tmpfs none "$T/tmpfs" || return
+    for level in close-to-open coherent local; do
+        for dir in local tmpfs; do
+            probe 0 "$nothing" --mount "$T/$dir" --server-dir "$T/$dir" --expect $level --rounds 100 || return
+        done
+    done
+    probe 0 "$nothing" --mount "$T/local" --mount2 "$T/local" --rounds 100 || return
+    "$build/tests/bench/memfs" "$T/memfs" >"$T/memfs.log" 2>&1 &
+    mount_pid[memfs]=$!
+    wait_for 10 mounted "$T/memfs" && probe 0 "$nothing" --mount "$T/memfs" --rounds 200
+    local rc=$?
+    mount_abort memfs
+    [ $rc = 0 ] || return
+    "$bin/brokenfs" -f "$EXPORT" "$T/broken" >"$T/brokenfs.log" 2>&1 &
+    mount_pid[broken]=$!
+    wait_for 10 mounted "$T/broken" &&
+        probe 0 "$nothing" --mount "$T/broken" --server-dir "$EXPORT" --rounds 100 --fresh 0.3
+    rc=$?
+    mount_abort broken
+    umount "$T/tmpfs"
+    [ $rc = 0 ] && echo "probe: calm=9 ok"
+}
+
+test_probe_close_to_open() {
+    local n
+    n=$(by_length 60 150 3000)
+    server_start && mount_start a && mount_start b &&
+        probe 0 "$nothing" --mount "$T/a" --server-dir "$EXPORT" --rounds "$n" --fresh 0.5 &&
+        probe 0 "$nothing" --mount "$T/a" --mount2 "$T/b" --rounds "$n" --fresh 0.5 &&
+        echo "probe: rounds=$n ok"
+}
+
+# What only our mount promises: bytes of one page, freshness while this client writes, and without an open.
+test_probe_coherent() {
+    local n
+    n=$(by_length 60 150 3000)
+    server_start && mount_start a actimeo=1 && mount_start b actimeo=1 &&
+        probe 0 "$nothing" --mount "$T/a" --server-dir "$EXPORT" --expect coherent --fresh 3 --rounds "$n" &&
+        probe 0 "$nothing" --mount "$T/a" --mount2 "$T/b" --server-dir "$EXPORT" --expect coherent --fresh 3 \
+            --rounds "$n" &&
+        echo "probe: rounds=$n ok"
+}
+
+test_probe_errors() {
+    local say="'$NFSCACHED' fault --control '$CONTROL'" EXPORT=$T/small rc
+    only_embedded || return 77
+    mkdir -p "$EXPORT" && mount -t tmpfs -o size=24m none "$EXPORT" || return
+    server_start && mount_start a &&
+        probe 0 "$nothing" --mount "$EXPORT" --check fill --fill &&
+        probe 0 "$nothing" --mount "$T/a" --server-dir "$EXPORT" --check fill --fill &&
+        probe 0 "$nothing" --mount "$T/a" --server-dir "$EXPORT" --check break --rounds 120 \
+            --break "$say WRITE,COMMIT:nospace >/dev/null" --mend "$say clear >/dev/null" &&
+        probe 0 "$nothing" --mount "$T/a" --server-dir "$EXPORT" --check break --rounds 120 \
+            --break "$say WRITE:error=IO >/dev/null" --mend "$say clear >/dev/null"
+    rc=$?
+    [ $rc = 0 ] && mount_stop a || rc=1
+    server_stop
+    umount "$EXPORT" || rc=1
+    [ $rc = 0 ] && echo "probe: errors=4 ok"
+}
+
+test_probe_arguments() {
+    local pid d=$T/there
+    not_for_each_server || return
+    mkdir "$d" "$T/other"
+    probe 2 '--mount DIR' &&
+        probe 2 "^probe: --mount /nowhere: No such file" --mount /nowhere &&
+        probe 2 "^probe: --mount .*: Not a directory" --mount /etc/passwd &&
+        probe 2 "^probe: --server-dir .* does not show the files of --mount" --mount "$d" --server-dir "$T/other" &&
+        probe 2 "^probe: --expect 'much': not close-to-open" --mount "$d" --expect much &&
+        probe 2 "^probe: --check 'turn': no such check" --mount "$d" --check turns,turn &&
+        probe 2 "^probe: --frobnicate: unknown option" --mount "$d" --frobnicate &&
+        probe 2 "^probe: '$d': directories follow their option" "$d" &&
+        probe 2 "^probe: --break and --mend need each other" --mount "$d" --break true || return
+    mount -t tmpfs -o ro none "$T/other" || return
+    probe 2 "^probe: --mount: cannot open .*: Read-only file system" --mount "$T/other"
+    local rc=$?
+    umount "$T/other"
+    mount -t tmpfs -o size=64k none "$T/other" || return
+    probe 2 "^probe: --mount: cannot .*: No space left" --mount "$T/other" || rc=1
+    probe 2 "^probe: --fill: [0-9]+ MiB are free on .*; it fills at most" --mount "$d" --fill --fill-max 0 || rc=1
+    umount "$T/other"
+    [ $rc = 0 ] || return
+    # Interrupted, it ends by the signal and leaves nothing.
+    for signal in INT TERM HUP; do
+        bash -c 'exec "$@"' - "$PROBE" --mount "$d" --seconds 60 >"$T/probe.out" 2>&1 &
+        pid=$!
+        wait_for 10 test -n "$(find "$d" -name '*own-pages')" || wait_for 5 find_made "$d" || return
+        kill -$signal $pid
+        wait $pid
+        rc=$?
+        [ $rc = $((128 + $(kill -l $signal))) ] && [ -z "$(ls "$d")" ] || {
+            cat "$T/probe.out"
+            ls "$d"
+            echo "SIG$signal: status $rc, or files left"
+            return 1
+        }
+    done
+    echo "probe: arguments=15 ok"
+}
+find_made() { [ -n "$(ls "$1")" ]; }

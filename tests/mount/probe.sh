@@ -6,26 +6,26 @@
 
 PROBE=${PROBE:-$build/tests/race/probe/nfscached-race-probe}
 
-# probe STATUS PATTERN ARGUMENT...: ends so, and its last line says so
+# probe STATUS PATTERN ARGUMENT...: ends so, and a line that it prints says so
 probe() {
-    local want=$1 pattern=$2 rc
+    local want=$1 pattern=$2 rc left=
     shift 2
     timeout -k 5 100 "$PROBE" "$@" >"$T/probe.out" 2>&1
     rc=$?
-    if [ $rc != "$want" ] || ! tail -1 "$T/probe.out" | grep -qE "$pattern"; then
+    if [ $rc != "$want" ] || ! grep -qE -e "$pattern" "$T/probe.out"; then
         cat "$T/probe.out"
         echo "probe $*: status $rc, should be $want with '$pattern'"
         return 1
     fi
-    # Its seed and its table, should a later step fail.
-    tail -1 "$T/probe.out" | grep -q '^nothing' || sed -n 's/.*; seed /seed /p; $p' "$T/probe.out"
-    left=$(find "$T" -xdev -name 'nfscached-probe-*' -print -quit)
+    sed -n 's/.*; seed /seed /p; /^FOUND/p' "$T/probe.out"
+    [ "$pattern" = "$hung" ] || left=$(find "$T" -xdev -name 'nfscached-probe-*' -print -quit)
     [ -z "$left" ] || {
         echo "probe $*: leaves $left"
         return 1
     }
 }
 nothing='^nothing found'
+hung='^FOUND:.* hung 1$'
 
 # probe_broken OPTIONS PATTERN [ARGUMENT...]: over a file system that is wrong in one way
 probe_broken() {
@@ -58,16 +58,16 @@ test_probe_sees_broken_clients() {
         probe_broken "--revert 50" '^FOUND:.* lost [0-9]+' &&
         probe_broken "--late 20" '^FOUND:.* lost [0-9]+' &&
         probe_broken "--eio" '^FOUND:.* lost [0-9]+' &&
-        probe_broken "--stale" '^FOUND: stale [0-9]+$' --check turns,foreign-pages,shared-page &&
+        probe_broken "--stale" '^FOUND: stale [0-9]+' --check turns,foreign-pages,shared-page &&
         probe_broken "--blank 30" '^FOUND:.* stale [0-9]+' --check turns,own-pages &&
         probe_broken "--tear 50" '^FOUND:.* torn [0-9]+' &&
         probe_broken "--misplace 50" '^FOUND:.* wrong [0-9]+' &&
         probe_broken "--size 5" '^FOUND:.* wrong [0-9]+' &&
         probe_broken "--full 2" '^FOUND: lost error [0-9]+$' --fill --check fill &&
-        probe_broken "--hang 100" '^FOUND:.* hung 1$' --stall 2 --check own-pages &&
+        probe_broken "--hang 100" "$hung" --stall 2 --check own-pages &&
         # A passthrough merges pages as wholes: right for close-to-open, wrong where more is expected.
         probe_broken "" '^FOUND:.* lost [0-9]+' --expect coherent --check shared-page &&
-        echo "broken=12 ok" | sed 's/^/probe: /'
+        echo "probe: broken=12 ok"
 }
 
 test_probe_is_calm() {
@@ -76,7 +76,7 @@ test_probe_is_calm() {
     mkdir "$T/local" "$T/tmpfs" "$T/memfs" "$T/broken" && mount -t tmpfs none "$T/tmpfs" || return
     for level in close-to-open coherent local; do
         for dir in local tmpfs; do
-            probe 0 "$nothing" --mount "$T/$dir" --server-dir "$T/$dir" --expect $level --rounds 100 || return
+            probe 0 "$nothing" --mount "$T/$dir" --server-dir "$T/$dir" --expect $level --rounds 60 || return
         done
     done
     probe 0 "$nothing" --mount "$T/local" --mount2 "$T/local" --rounds 100 || return
@@ -109,10 +109,15 @@ test_probe_close_to_open() {
 test_probe_coherent() {
     local n
     n=$(by_length 60 150 3000)
-    server_start && mount_start a actimeo=1 && mount_start b actimeo=1 &&
-        probe 0 "$nothing" --mount "$T/a" --server-dir "$EXPORT" --expect coherent --fresh 3 --rounds "$n" &&
-        probe 0 "$nothing" --mount "$T/a" --mount2 "$T/b" --server-dir "$EXPORT" --expect coherent --fresh 3 \
-            --rounds "$n" &&
+    local few=turns,own-pages,foreign-pages,shared-page,held
+    server_start && mount_start a actimeo=1 && mount_start b actimeo=1 || return
+    # The attributes that the embedded server tells from before a WRITE are exact among its clients, not
+    # against a write into its directory behind its back.
+    [ "$SERVER" = embedded ] ||
+        probe 0 "$nothing" --mount "$T/a" --server-dir "$EXPORT" --expect coherent --fresh 3 --rounds "$n" \
+            --check $few || return
+    probe 0 "$nothing" --mount "$T/a" --mount2 "$T/b" --server-dir "$EXPORT" --expect coherent --fresh 3 \
+        --rounds "$n" --check $few &&
         echo "probe: rounds=$n ok"
 }
 
@@ -158,9 +163,9 @@ test_probe_arguments() {
     [ $rc = 0 ] || return
     # Interrupted, it ends by the signal and leaves nothing.
     for signal in INT TERM HUP; do
-        bash -c 'exec "$@"' - "$PROBE" --mount "$d" --seconds 60 >"$T/probe.out" 2>&1 &
+        bash -c 'exec "$@"' - "$PROBE" --mount "$d" --seconds 6 >"$T/probe.out" 2>&1 &
         pid=$!
-        wait_for 10 test -n "$(find "$d" -name '*own-pages')" || wait_for 5 find_made "$d" || return
+        wait_for 10 at_second_check "$d" || return
         kill -$signal $pid
         wait $pid
         rc=$?
@@ -173,4 +178,4 @@ test_probe_arguments() {
     done
     echo "probe: arguments=15 ok"
 }
-find_made() { [ -n "$(ls "$1")" ]; }
+at_second_check() { [ -n "$(find "$1" -name '*.own-pages')" ]; }

@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 static struct rec_id id_of(const struct probe *p, long page, uint64_t seq)
@@ -62,20 +61,14 @@ static long missing(struct probe *p, const struct way *way, const char *name, lo
 
 void check_fill(struct probe *p)
 {
-    struct statvfs v;
     uint64_t limit, written = 0;
     const char *name, *failed = NULL;
     uint64_t *block = malloc(64 * PAGE);
     int fd, err = 0;
 
-    if (statvfs(p->a.dir, &v) || !block)
-        trouble(p, "--fill: cannot tell the free space of %s", p->a.dir);
-    limit = (uint64_t)v.f_bavail * v.f_frsize;
-    if (limit > (uint64_t)p->fill_max_mib << 20) {
-        errno = 0;
-        trouble(p, "--fill: %llu MiB are free on %s; it fills at most --fill-max=%ld MiB",
-                (unsigned long long)(limit >> 20), p->a.dir, p->fill_max_mib);
-    }
+    if (!block)
+        trouble(p, "memory");
+    limit = free_space(p);
     /* Compression and reserves: what is free is not exact. */
     limit = limit * 2 + (32 << 20);
     name = file_new(p, "fill", 0);
@@ -149,7 +142,7 @@ static void command(struct probe *p, const char *option, const char *cmd)
 static bool store(struct probe *p, const char *name, int fd, uint64_t seq, bool mapped)
 {
     uint64_t buf[PAGE / 8];
-    char *m = mapped ? file_map(p, &p->a, name, fd, BREAK_PAGES * PAGE, true) : NULL;
+    char *m = mapped ? file_map(p, &p->a, name, fd, 0, BREAK_PAGES * PAGE, true) : NULL;
     bool told = false;
 
     for (long i = 0; i < BREAK_PAGES; i++) {
@@ -164,7 +157,7 @@ static bool store(struct probe *p, const char *name, int fd, uint64_t seq, bool 
     if (m) {
         if (msync(m, BREAK_PAGES * PAGE, MS_SYNC))
             told = true;
-        munmap(m, BREAK_PAGES * PAGE);
+        file_unmap(m, BREAK_PAGES * PAGE);
     }
     return told;
 }

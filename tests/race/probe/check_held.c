@@ -22,7 +22,7 @@ void check_held(struct probe *p)
     struct grid *g = grid_new(p, "held", 8, PAGE, owner_one, 1);
     struct rng rng = {p->seed * 11 + 4};
     int fd = file_open(p, &p->a, g->name, O_RDONLY);
-    char *map = p->a.map ? file_map(p, &p->a, g->name, fd, grid_bytes(g), false) : NULL;
+    char *map = p->a.map ? file_map(p, &p->a, g->name, fd, 0, grid_bytes(g), false) : NULL;
     double wait = p->fresh + (p->expect == COHERENT ? 0.5 : 0);
     double promised = p->expect == COHERENT ? p->fresh : p->expect == LOCAL ? 0 : 1e9;
 
@@ -78,6 +78,6 @@ void check_held(struct probe *p)
         close(file_open(p, &p->a, g->name, O_RDONLY));
     }
     if (map)
-        munmap(map, grid_bytes(g));
+        file_unmap(map, grid_bytes(g));
     close(fd);
 }

@@ -115,10 +115,10 @@ static void look(struct probe *p, struct scene *s, bool foreign, bool fresh, boo
         fd = file_open(p, &p->a, g->name, O_RDONLY);
     if (mapped) {
         if (fresh)
-            map = file_map(p, &p->a, g->name, fd, bytes, false);
+            map = file_map(p, &p->a, g->name, fd, 0, bytes, false);
         memcpy(s->view, map, bytes);
         if (fresh)
-            munmap(map, bytes);
+            file_unmap(map, bytes);
     } else
         file_read(p, &p->a, g->name, fd, s->view, bytes, 0);
     if (fresh)
@@ -192,7 +192,7 @@ static void pages(struct probe *p, struct grid *g, bool foreign, bool promised)
     if (!s.view || !s.note)
         trouble(p, "memory");
     if (p->a.map)
-        s.map = file_map(p, &p->a, g->name, s.fd, grid_bytes(g), false);
+        s.map = file_map(p, &p->a, g->name, s.fd, 0, grid_bytes(g), false);
     start_writers(p, g, foreign, promised);
     helper(p, "opener", opener, g);
     while (another_round(p)) {
@@ -207,7 +207,7 @@ static void pages(struct probe *p, struct grid *g, bool foreign, bool promised)
     }
     helpers_end(p);
     if (s.map)
-        munmap(s.map, grid_bytes(g));
+        file_unmap(s.map, grid_bytes(g));
     close(s.fd);
     if (!p->sh->stop)
         all_quiet(p, g, foreign, promised);

@@ -68,11 +68,9 @@ static void store_tail(struct probe *p, struct tail *t)
         id.offset = t->floor + rng_below(&t->rng, pages) * PAGE;
         rec_make(t->model + (id.offset - t->floor), PAGE, &id);
         if (p->a.map && rng_below(&t->rng, 2)) {
-            char *m = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)id.offset);
-            if (m == MAP_FAILED)
-                trouble(p, "--mount: cannot map %s/%s", p->a.dir, t->g->name);
+            char *m = file_map(p, &p->a, t->g->name, fd, (off_t)id.offset, PAGE, true);
             memcpy(m, t->model + (id.offset - t->floor), PAGE);
-            munmap(m, PAGE);
+            file_unmap(m, PAGE);
             count(&res(p)->writes);
         } else
             file_write(p, &p->a, t->g->name, fd, t->model + (id.offset - t->floor), PAGE,
@@ -81,9 +79,11 @@ static void store_tail(struct probe *p, struct tail *t)
     file_close(p, &p->a, t->g->name, fd);
 }
 
-static void look_at_tail(struct probe *p, struct tail *t, bool promised)
+static void look_at_tail(struct probe *p, struct tail *t, const struct way *by, bool promised)
 {
-    struct where w = {&p->a, t->g->name, "read", "after the size was changed"};
+    struct where w = {&p->a, t->g->name, "read",
+                      by == &p->a ? "after its size was changed here"
+                                  : "after its size was changed by the other client"};
     int fd = file_open(p, &p->a, t->g->name, O_RDONLY);
     size_t got = 0;
     ssize_t k;
@@ -144,13 +144,13 @@ void check_truncate(struct probe *p)
                 store_tail(p, &t);
             else
                 size_set(p, &t, &p->a, another_size(&t));
-        look_at_tail(p, &t, true);
+        look_at_tail(p, &t, &p->a, true);
         if (p->b.dir && rng_below(&t.rng, 4) == 0) {
             size_t before = t.size;
             tick(p);
             size_set(p, &t, &p->b, another_size(&t));
             tick(p);
-            look_at_tail(p, &t, p->expect >= COHERENT);
+            look_at_tail(p, &t, &p->b, p->expect >= COHERENT);
             /* A client that missed it knows another size now: one that is new to all. */
             t.stale = before;
             size_set(p, &t, &p->a, another_size(&t));

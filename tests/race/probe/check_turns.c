@@ -40,7 +40,7 @@ static void bystander(struct probe *p, void *arg)
     struct file *f = arg;
     volatile char sum = 0;
     int fd = file_open(p, &p->a, f->name, O_RDONLY);
-    const char *m = p->a.map ? file_map(p, &p->a, f->name, fd, f->floor, false) : NULL;
+    const char *m = p->a.map ? file_map(p, &p->a, f->name, fd, 0, f->floor, false) : NULL;
     char byte;
 
     while (!p->sh->stop) {
@@ -115,9 +115,9 @@ static void look(struct probe *p, struct file *f, const struct way *way, int hel
     if (!seen || fstat(fd, &st))
         trouble(p, "%s: cannot stat %s/%s", way->option, way->dir, f->name);
     if (mapped && (size_t)st.st_size == f->size) {
-        char *m = file_map(p, way, f->name, fd, f->size, false);
+        char *m = file_map(p, way, f->name, fd, 0, f->size, false);
         memcpy(seen, m, f->size);
-        munmap(m, f->size);
+        file_unmap(m, f->size);
         got = f->size;
     } else {
         ssize_t k;
@@ -161,15 +161,13 @@ static void write_page(struct probe *p, struct file *f, const struct way *way, i
     id = id_of(p, f, page);
     rec_make(f->model + off, PAGE, &id);
     if (way->map && off + PAGE <= f->size && rng_below(&f->rng, 2)) {
-        char *m = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)off);
-        if (m == MAP_FAILED)
-            trouble(p, "%s: cannot map %s/%s", way->option, way->dir, f->name);
+        char *m = file_map(p, way, f->name, fd, (off_t)off, PAGE, true);
         memcpy(m, f->model + off, PAGE);
         count(&res(p)->writes);
         /* What was never synced is promised only by the kernels that write all at close. */
         if ((p->expect < COHERENT || rng_below(&f->rng, 2)) && msync(m, PAGE, MS_SYNC))
             trouble(p, "%s: cannot msync %s/%s", way->option, way->dir, f->name);
-        munmap(m, PAGE);
+        file_unmap(m, PAGE);
     } else
         file_write(p, way, f->name, fd, f->model + off, PAGE, (off_t)off);
     if (off + PAGE > f->size)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,12 +23,30 @@ void beat(struct probe *p)
     watch_beat(&p->sh->watch, my_slot);
 }
 
-/* A page that is inside the file, whatever was cut off, is not there. */
-static void no_page(int sig)
+/* A fault in a mapping failed: because the file ends before, which is wrong wherever it happens
+ * here, or because the page cannot be had now, which is an error like one of read. */
+static void no_page(int sig, siginfo_t *info, void *context)
 {
+    struct map_of m;
     struct where w = {&mine->a, "its file", "mapping", "any time"};
-    finding(mine, WRONG, true, &w, NULL, NULL, 0,
-            "SIGBUS: a page in the file was mapped, and is not there");
+    struct statvfs v;
+    char byte;
+    ssize_t k;
+
+    if (file_of_map(info->si_addr, &m)) {
+        w.way = m.way;
+        w.file = m.name;
+        errno = 0;
+        k = pread(m.fd, &byte, 1, m.off);
+        if (k < 0 || (!statvfs(m.way->dir, &v) && !v.f_bavail)) {
+            errno = k < 0 ? errno : ENOSPC;
+            trouble(mine, "%s: cannot fault a page of %s/%s", m.way->option, m.way->dir, m.name);
+        }
+        finding(mine, WRONG, true, &w, NULL, NULL, 0,
+                "SIGBUS at offset %lld of a file that never ended before that, and %s",
+                (long long)m.off, k ? "read(2) has the byte" : "it does so now");
+    } else
+        finding(mine, WRONG, true, &w, NULL, NULL, 0, "SIGBUS");
     mine->sh->stop = 1;
     _exit(sig);
 }
@@ -35,7 +54,7 @@ static void no_page(int sig)
 static void end_with_parent(struct probe *p, pid_t parent)
 {
     mine = p;
-    signal(SIGBUS, no_page);
+    sigaction(SIGBUS, &(struct sigaction){.sa_sigaction = no_page, .sa_flags = SA_SIGINFO}, NULL);
     signal(SIGINT, SIG_IGN);
     signal(SIGTERM, SIG_DFL);
     signal(SIGHUP, SIG_IGN);

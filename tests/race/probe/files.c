@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 const char *file_path(const struct probe *p, const struct way *w, const char *name)
@@ -91,13 +92,48 @@ void file_write(struct probe *p, const struct way *w, const char *name, int fd, 
     count(&res(p)->writes);
 }
 
-void *file_map(struct probe *p, const struct way *w, const char *name, int fd, size_t n,
+/* Few at a time, of this process. */
+static struct {
+    char *at;
+    size_t n;
+    struct map_of of;
+} maps[8];
+
+void *file_map(struct probe *p, const struct way *w, const char *name, int fd, off_t off, size_t n,
                bool writable)
 {
-    void *m = mmap(NULL, n, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
+    void *m = mmap(NULL, n, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, off);
+
     if (m == MAP_FAILED)
         cannot(p, w, name, "map");
+    for (int i = 0; i < 8; i++)
+        if (!maps[i].at) {
+            maps[i].at = m;
+            maps[i].n = n;
+            maps[i].of = (struct map_of){w, name, fd, off};
+            break;
+        }
     return m;
+}
+
+void file_unmap(void *m, size_t n)
+{
+    for (int i = 0; i < 8; i++)
+        if (maps[i].at == m)
+            maps[i].at = NULL;
+    munmap(m, n);
+}
+
+bool file_of_map(const void *addr, struct map_of *out)
+{
+    for (int i = 0; i < 8; i++)
+        if (maps[i].at && (const char *)addr >= maps[i].at &&
+            (const char *)addr < maps[i].at + maps[i].n) {
+            *out = maps[i].of;
+            out->off += (const char *)addr - maps[i].at;
+            return true;
+        }
+    return false;
 }
 
 size_t file_look(struct probe *p, const struct way *w, const char *name, void *buf, size_t n,
@@ -182,6 +218,22 @@ static double find_tick(struct probe *p, const struct way *w, const char *name)
     return worst < 2.2 ? worst : 2.2;
 }
 
+uint64_t free_space(struct probe *p)
+{
+    struct statvfs v;
+    uint64_t n;
+
+    if (statvfs(p->a.dir, &v))
+        trouble(p, "--fill: cannot tell the free space of %s", p->a.dir);
+    n = (uint64_t)v.f_bavail * v.f_frsize;
+    if (n > (uint64_t)p->fill_max_mib << 20) {
+        errno = 0;
+        trouble(p, "--fill: %llu MiB are free on %s; it fills at most --fill-max=%ld MiB",
+                (unsigned long long)(n >> 20), p->a.dir, p->fill_max_mib);
+    }
+    return n;
+}
+
 void files_examine(struct probe *p)
 {
     struct rec_id id = {.run = p->run, .file = 999, .writer = 1, .seq = 1};
@@ -195,6 +247,8 @@ void files_examine(struct probe *p)
         errno = errno ? errno : ENOTDIR;
         trouble(p, "--mount %s", p->a.dir);
     }
+    if (p->fill)
+        free_space(p);
     name = file_new(p, "examine", 0);
     rec_make(page, PAGE, &id);
     fd = file_open(p, &p->a, name, O_RDWR);

@@ -177,7 +177,7 @@ void grid_writer(struct probe *p, void *arg)
 
     h.fd = file_open(p, w->way, g->name, O_RDWR);
     if (w->way->map)
-        h.map = file_map(p, w->way, g->name, h.fd, grid_bytes(g), true);
+        h.map = file_map(p, w->way, g->name, h.fd, 0, grid_bytes(g), true);
     for (long turn = 0; !p->sh->stop; turn++) {
         beat(p);
         int n = 1 + (int)rng_below(&h.rng, 8);
@@ -201,7 +201,7 @@ void grid_writer(struct probe *p, void *arg)
     }
     acknowledge(p, &h);
     if (h.map)
-        munmap(h.map, grid_bytes(g));
+        file_unmap(h.map, grid_bytes(g));
     file_close(p, w->way, g->name, h.fd);
 }
 
@@ -220,9 +220,9 @@ void grid_compare(struct probe *p, struct grid *g, const struct way *way, enum k
         grid_judge(p, g, i, view + (size_t)i * g->len, g->cell[i].done, g->cell[i].done, older,
                    promised, &by_read);
     if (way->map) {
-        char *m = file_map(p, way, g->name, fd, bytes, false);
+        char *m = file_map(p, way, g->name, fd, 0, bytes, false);
         memcpy(view, m, bytes);
-        munmap(m, bytes);
+        file_unmap(m, bytes);
         for (int i = 0; i < g->n; i++)
             grid_judge(p, g, i, view + (size_t)i * g->len, g->cell[i].done, g->cell[i].done, older,
                        promised, &by_map);

@@ -173,11 +173,22 @@ void file_read(struct probe *p, const struct way *w, const char *name, int fd, v
                off_t off);
 void file_write(struct probe *p, const struct way *w, const char *name, int fd, const void *buf,
                 size_t n, off_t off);
-void *file_map(struct probe *p, const struct way *w, const char *name, int fd, size_t n,
+void *file_map(struct probe *p, const struct way *w, const char *name, int fd, off_t off, size_t n,
                bool writable);
+void file_unmap(void *m, size_t n);
+/* What a fault that failed at `addr` wanted: false if no mapping of file_map is there. */
+struct map_of {
+    const struct way *way;
+    const char *name;
+    int fd;
+    off_t off;
+};
+bool file_of_map(const void *addr, struct map_of *out);
 /* Bytes of a file on a way, by a new descriptor; how many there are, at most n. */
 size_t file_look(struct probe *p, const struct way *w, const char *name, void *buf, size_t n,
                  off_t off);
+/* Bytes that are free on the mount, which --fill may fill. */
+uint64_t free_space(struct probe *p);
 /* Looks if the directories are what they must be, and how fine the clock is. A body. */
 void files_examine(struct probe *p);
 /* Removes what file_new made. A body. */

@@ -1,16 +1,16 @@
 # shellcheck shell=bash disable=SC2154
 # SPDX-License-Identifier: Apache-2.0
 #
-# The black-box prober (tests/race/probe): it finds what is wrong with file systems that are, and nothing
+# The black-box prober, nfscached-race probe (tests/race/probe): it finds what is wrong with file systems that are, and nothing
 # on any other. Sourced by tests/mount/tests.sh.
 
-PROBE=${PROBE:-$build/tests/race/probe/nfscached-race-probe}
+PROBE=$build/tests/race/nfscached-race
 
 # probe STATUS PATTERN ARGUMENT...: ends so, and a line that it prints says so
 probe() {
     local want=$1 pattern=$2 rc left=
     shift 2
-    timeout -k 5 100 "$PROBE" "$@" >"$T/probe.out" 2>&1
+    timeout -k 5 100 "$PROBE" probe "$@" >"$T/probe.out" 2>&1
     rc=$?
     if [ $rc != "$want" ] || ! grep -qE -e "$pattern" "$T/probe.out"; then
         cat "$T/probe.out"
@@ -144,26 +144,26 @@ test_probe_arguments() {
     not_for_each_server || return
     mkdir "$d" "$T/other"
     probe 2 '--mount DIR' &&
-        probe 2 "^probe: --mount /nowhere: No such file" --mount /nowhere &&
-        probe 2 "^probe: --mount .*: Not a directory" --mount /etc/passwd &&
-        probe 2 "^probe: --server-dir .* does not show the files of --mount" --mount "$d" --server-dir "$T/other" &&
-        probe 2 "^probe: --expect 'much': not close-to-open" --mount "$d" --expect much &&
-        probe 2 "^probe: --check 'turn': no such check" --mount "$d" --check turns,turn &&
-        probe 2 "^probe: --frobnicate: unknown option" --mount "$d" --frobnicate &&
-        probe 2 "^probe: '$d': directories follow their option" "$d" &&
-        probe 2 "^probe: --break and --mend need each other" --mount "$d" --break true || return
+        probe 2 "^nfscached-race probe: --mount /nowhere: No such file" --mount /nowhere &&
+        probe 2 "^nfscached-race probe: --mount .*: Not a directory" --mount /etc/passwd &&
+        probe 2 "^nfscached-race probe: --server-dir .* does not show the files of --mount" --mount "$d" --server-dir "$T/other" &&
+        probe 2 "^nfscached-race probe: --expect 'much': not close-to-open" --mount "$d" --expect much &&
+        probe 2 "^nfscached-race probe: --check 'turn': no such check" --mount "$d" --check turns,turn &&
+        probe 2 "^nfscached-race probe: --frobnicate: unknown option" --mount "$d" --frobnicate &&
+        probe 2 "^nfscached-race probe: '$d': directories follow their option" "$d" &&
+        probe 2 "^nfscached-race probe: --break and --mend need each other" --mount "$d" --break true || return
     mount -t tmpfs -o ro none "$T/other" || return
-    probe 2 "^probe: --mount: cannot open .*: Read-only file system" --mount "$T/other"
+    probe 2 "^nfscached-race probe: --mount: cannot open .*: Read-only file system" --mount "$T/other"
     local rc=$?
     umount "$T/other"
     mount -t tmpfs -o size=64k none "$T/other" || return
-    probe 2 "^probe: --mount: cannot .*: No space left" --mount "$T/other" || rc=1
-    probe 2 "^probe: --fill: [0-9]+ MiB are free on .*; it fills at most" --mount "$d" --fill --fill-max 0 || rc=1
+    probe 2 "^nfscached-race probe: --mount: cannot .*: No space left" --mount "$T/other" || rc=1
+    probe 2 "^nfscached-race probe: --fill: [0-9]+ MiB are free on .*; it fills at most" --mount "$d" --fill --fill-max 0 || rc=1
     umount "$T/other"
     [ $rc = 0 ] || return
     # Interrupted, it ends by the signal and leaves nothing.
     for signal in INT TERM HUP; do
-        bash -c 'exec "$@"' - "$PROBE" --mount "$d" --seconds 6 >"$T/probe.out" 2>&1 &
+        bash -c 'exec "$@"' - "$PROBE" probe --mount "$d" --seconds 6 >"$T/probe.out" 2>&1 &
         pid=$!
         wait_for 10 at_second_check "$d" || return
         kill -$signal $pid

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "tests/race/lab/verbs.h"
+#include "tests/race/probe/probe.h"
 
 static const struct verb {
     const char *name;
@@ -18,6 +19,7 @@ static const struct verb {
     {"show", race_show, "one of them: history, mechanism, schedule, drawn as lanes"},
     {"run", race_run, "run one, or all, and compare with what is expected"},
     {"search", race_search, "look for the interleaving that fails, or show that there is none"},
+    {"probe", probe_main, "stress a file system that is mounted anywhere, by any client"},
     {0},
 };
 

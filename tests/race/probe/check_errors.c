@@ -71,7 +71,7 @@ void check_fill(struct probe *p)
     limit = free_space(p);
     /* Compression and reserves: what is free is not exact. */
     limit = limit * 2 + (32 << 20);
-    name = file_new(p, "fill", 0);
+    name = file_make(p, "fill", 0);
     fd = file_open(p, &p->a, name, O_RDWR);
     another_round(p);
     while (written < limit && !failed && !p->sh->stop) {
@@ -165,7 +165,7 @@ static bool store(struct probe *p, const char *name, int fd, uint64_t seq, bool 
 void check_break(struct probe *p)
 {
     const struct way *where = p->s.dir ? &p->s : p->b.dir ? &p->b : &p->a;
-    const char *name = file_new(p, "break", BREAK_PAGES * PAGE);
+    const char *name = file_make(p, "break", BREAK_PAGES * PAGE);
     uint64_t seq = 0;
 
     while (another_round(p)) {

@@ -225,7 +225,7 @@ void check_turns(struct probe *p)
     f.seq = calloc(f.max / PAGE, sizeof *f.seq);
     if (!f.model || !f.seq)
         trouble(p, "memory");
-    f.name = file_new(p, "turns", (off_t)f.size);
+    f.name = file_make(p, "turns", (off_t)f.size);
     helper(p, "bystander", bystander, &f);
     held = p->expect == LOCAL ? file_open(p, &p->a, f.name, O_RDONLY) : -1;
     while (another_round(p)) {

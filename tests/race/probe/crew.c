@@ -183,7 +183,8 @@ int supervise(struct probe *p, void (*body)(struct probe *))
     }
     if (!WIFEXITED(st)) {
         errno = 0;
-        fprintf(stderr, "probe: the leader of a check ended by signal %d\n", WTERMSIG(st));
+        fprintf(stderr, "nfscached-race probe: the leader of a check ended by signal %d\n",
+                WTERMSIG(st));
         kill_all(p);
         return T_ERROR;
     }

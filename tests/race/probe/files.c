@@ -32,7 +32,7 @@ int file_open(struct probe *p, const struct way *w, const char *name, int flags)
     return fd;
 }
 
-const char *file_new(struct probe *p, const char *name, off_t size)
+const char *file_make(struct probe *p, const char *name, off_t size)
 {
     int n = p->sh->n_made, fd;
     char *mine = p->sh->made[n];
@@ -249,7 +249,7 @@ void files_examine(struct probe *p)
     }
     if (p->fill)
         free_space(p);
-    name = file_new(p, "examine", 0);
+    name = file_make(p, "examine", 0);
     rec_make(page, PAGE, &id);
     fd = file_open(p, &p->a, name, O_RDWR);
     file_write(p, &p->a, name, fd, page, PAGE, 0);
@@ -271,8 +271,8 @@ void files_remove(struct probe *p)
         for (int j = 0; j < 3; j++) {
             const struct way *w = ways[j];
             if (w->dir && unlink(file_path(p, w, p->sh->made[i])) && errno != ENOENT)
-                fprintf(stderr, "probe: cannot remove %s/%s: %s\n", w->dir, p->sh->made[i],
-                        strerror(errno));
+                fprintf(stderr, "nfscached-race probe: cannot remove %s/%s: %s\n", w->dir,
+                        p->sh->made[i], strerror(errno));
             beat(p);
         }
 }

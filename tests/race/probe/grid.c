@@ -23,7 +23,7 @@ struct grid *grid_new(struct probe *p, const char *name, int n, size_t len,
     g->shared_pages = len < PAGE;
     g->cell = t_shared(sizeof *g->cell * (size_t)n);
     g->file = (uint16_t)p->check;
-    g->name = file_new(p, name, (off_t)grid_bytes(g));
+    g->name = file_make(p, name, (off_t)grid_bytes(g));
     return g;
 }
 

@@ -66,7 +66,7 @@ static int bad(const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    fputs("probe: ", stderr);
+    fputs("nfscached-race probe: ", stderr);
     vfprintf(stderr, fmt, ap);
     fputs("\n", stderr);
     va_end(ap);
@@ -94,9 +94,16 @@ static bool level_parse(enum level *out, const char *name)
 
 static int parse(struct probe *p, int argc, const char **argv)
 {
-    poptContext pc = poptGetContext(NULL, argc, argv, table, 0);
-    const char *extra;
+    /* The name in the help is argv[0]. */
+    const char **named = calloc((size_t)argc + 1, sizeof *named), *extra;
+    poptContext pc;
     int rc;
+
+    if (!named)
+        return bad("no memory");
+    memcpy(named, argv, (size_t)argc * sizeof *named);
+    named[0] = "nfscached-race probe";
+    pc = poptGetContext(NULL, argc, named, table, 0);
 
     opt.fresh = 5;
     opt.seconds = 30;
@@ -116,6 +123,7 @@ static int parse(struct probe *p, int argc, const char **argv)
     else
         rc = 0;
     poptFreeContext(pc);
+    free(named);
     if (rc || opt.list)
         return rc;
     if (!opt.mount)

@@ -166,7 +166,7 @@ const char *file_path(const struct probe *p, const struct way *w, const char *na
 /* Opens a file of ours. All these end in trouble() when they fail. */
 int file_open(struct probe *p, const struct way *w, const char *name, int flags);
 /* A new file of `size` bytes, empty or zeros, made on the mount; its name. */
-const char *file_new(struct probe *p, const char *name, off_t size);
+const char *file_make(struct probe *p, const char *name, off_t size);
 void file_close(struct probe *p, const struct way *w, const char *name, int fd);
 void file_sync(struct probe *p, const struct way *w, const char *name, int fd);
 void file_read(struct probe *p, const struct way *w, const char *name, int fd, void *buf, size_t n,
@@ -191,7 +191,7 @@ size_t file_look(struct probe *p, const struct way *w, const char *name, void *b
 uint64_t free_space(struct probe *p);
 /* Looks if the directories are what they must be, and how fine the clock is. A body. */
 void files_examine(struct probe *p);
-/* Removes what file_new made. A body. */
+/* Removes what file_make made. A body. */
 void files_remove(struct probe *p);
 
 #endif

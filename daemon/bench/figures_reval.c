@@ -228,7 +228,8 @@ static int write_page_costs(FILE *f, json_t *cells, size_t targets)
     json_array_foreach(cells, i, c)
     {
         json_t *m = metric_at(c, "per_page_ns");
-        if (!m || pages_of(c) != most || number_at(m, "median") <= 0)
+        if (!m || pages_of(c) != most || number_at(m, "median") <= 0 ||
+            (targets > 1 && !is(c, "change", "byte") && !is(c, "change", "whole")))
             continue;
         snprintf(group, sizeof group, "%s%s%s", targets > 1 ? param_at(c, "change") : "",
                  targets > 1 ? ", " : "", param_at(c, "state"));

@@ -109,19 +109,58 @@ static void write_data(FILE *s, const struct plot *p)
     }
 }
 
+static bool has_long_key(const struct plot *p)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->nseries; i++)
+        n += strlen(p->series[i].name) + 4;
+    return n > 110;
+}
+
+static bool is_full(const struct plot *p)
+{
+    return p->full || has_long_key(p);
+}
+
+/* Times on a logarithmic scale get their units, large numbers k and M. */
+static void write_tics(FILE *s, char axis, bool logarithmic, const char *label, double most)
+{
+    if (logarithmic && label && strcmp(label, "µs") == 0)
+        fprintf(
+            s,
+            "set %ctics ('1 ns' 0.001, '10 ns' 0.01, '100 ns' 0.1, '1 µs' 1, '10 µs' 10, '100 µs' "
+            "100, '1 ms' 1e3, '10 ms' 1e4, '100 ms' 1e5, '1 s' 1e6, '10 s' 1e7)\nunset %clabel\n",
+            axis, axis);
+    else
+        fprintf(s, "set format %c '%s'\n", axis, most >= 1e4 ? "%.0s%c" : "%g");
+}
+
 static void write_axes(FILE *s, const struct plot *p, unsigned number)
 {
     bool bars = p->kind == PLOT_BARS;
+    double most_x = 0, most_y = 0, least_y = INFINITY;
 
+    for (size_t i = 0; i < p->nseries; i++) {
+        for (size_t k = 0; k < p->series[i].n; k++) {
+            most_x = fmax(most_x, p->series[i].points[k].x);
+            most_y = fmax(most_y, p->series[i].points[k].y);
+            if (p->series[i].points[k].y > 0)
+                least_y = fmin(least_y, p->series[i].points[k].y);
+        }
+    }
     fprintf(s,
             "set terminal svg size %d,%d dynamic noenhanced name 'f%u' "
             "font 'system-ui,Segoe UI,Liberation Sans,sans-serif,13'\n",
-            p->full ? 1100 : 640, bars ? 420 : 380, number);
+            is_full(p) ? 1100 : 640, bars ? 420 : 380, number);
     fputs("set encoding utf8\nset border 3 lc rgb '#9aa3af'\nset tics nomirror textcolor rgb "
           "'#3a4350'\n"
           "set grid ytics lc rgb '#e3e7ed' lw 1\n"
           "set key above left horizontal samplen 1.5 spacing 1.1 textcolor rgb '#1c2430'\n",
           s);
+    /* Many names, or long ones: beside the figure. */
+    if (has_long_key(p))
+        fputs("set key outside right top vertical samplen 1.5 spacing 1.15\n", s);
     if (p->xlabel) {
         fputs("set xlabel ", s);
         quote(s, p->xlabel);
@@ -135,19 +174,24 @@ static void write_axes(FILE *s, const struct plot *p, unsigned number)
     if (p->log_x)
         fputs("set logscale x\nset grid xtics lc rgb '#eef1f5' lw 1\n", s);
     if (p->log_y)
-        fputs("set logscale y\nset format y '%.6g'\n", s);
+        fprintf(s, "set logscale y\nset yrange [%g:*]\n",
+                isfinite(least_y) ? pow(10, floor(log10(least_y) - 0.05)) : 1);
     else
         fputs("set yrange [0:*]\n", s);
+    write_tics(s, 'y', p->log_y, p->ylabel, most_y);
+    if (!bars)
+        write_tics(s, 'x', p->log_x, p->xlabel, most_x);
     if (p->zero_is_left)
         fputs("set xtics ('0' 0.25, '1' 1, '4' 4, '16' 16, '64' 64, '256' 256, '1 Ki' 1024, '4 Ki' "
               "4096, '16 Ki' 16384, '64 Ki' 65536, '256 Ki' 262144, '1 Mi' 1048576)\n",
               s);
     if (bars) {
-        fprintf(
-            s,
-            "set xrange [-0.6:%g]\nset boxwidth 0.9 relative\nset style fill solid 0.9 noborder\n"
-            "set xtics (",
-            (double)p->ngroups - 0.4);
+        /* Few bars stay slim. */
+        double room = p->ngroups < 4 ? (4 - (double)p->ngroups) / 2 : 0;
+        fprintf(s,
+                "set xrange [%g:%g]\nset boxwidth 0.9 relative\nset style fill solid 0.9 noborder\n"
+                "set xtics (",
+                -0.6 - room, (double)p->ngroups - 0.4 + room);
         for (size_t i = 0; i < p->ngroups; i++) {
             fputs(i ? ", " : "", s);
             quote(s, p->groups[i]);
@@ -175,7 +219,8 @@ static void write_bars(FILE *s, const struct plot *p)
                 width * 0.94, colours[k % NCOLOURS]);
         quote(s, t->name);
         fprintf(s,
-                ", $d%zu using ($1+%g):2:3:4 with yerrorbars lc rgb '#2b3440' lw 1.2 pt 0 notitle",
+                ", $d%zu using ($1+%g):3:(0):($4-$3) with vectors nohead lc rgb '#2b3440' lw 1.2 "
+                "notitle",
                 i, shift);
         sep = ", ";
         k++;
@@ -193,21 +238,26 @@ static void write_bars(FILE *s, const struct plot *p)
     fputc('\n', s);
 }
 
+/* Whiskers first, so that they lie behind the marks. */
 static void write_lines(FILE *s, const struct plot *p)
 {
+    const char *sep = "plot ";
+
+    for (size_t i = 0; p->kind == PLOT_LINES && i < p->nseries; i++) {
+        fprintf(s, "%s$d%zu using 1:3:(0):($4-$3) with vectors nohead lw 1.2 lc rgb '%s' notitle",
+                sep, i, colours[i % NCOLOURS]);
+        sep = ", ";
+    }
     for (size_t i = 0; i < p->nseries; i++) {
         const char *colour = colours[i % NCOLOURS];
-        fputs(i ? ", " : "plot ", s);
-        if (p->kind == PLOT_STEPS) {
-            fprintf(s, "$d%zu using 1:2 with lines lw 1.8 lc rgb '%s' title ", i, colour);
-            quote(s, p->series[i].name);
-            continue;
-        }
-        fprintf(s, "$d%zu using 1:2 with linespoints lw 2 pt %d ps 0.6 lc rgb '%s' title ", i,
-                marks[i % NCOLOURS], colour);
+        if (p->kind == PLOT_STEPS)
+            fprintf(s, "%s$d%zu using 1:2 with lines lw 1.8 dt %d lc rgb '%s' title ", sep, i,
+                    i < NCOLOURS ? 1 : 2, colour);
+        else
+            fprintf(s, "%s$d%zu using 1:2 with linespoints lw 2 pt %d ps 0.7 lc rgb '%s' title ",
+                    sep, i, marks[i % NCOLOURS], colour);
         quote(s, p->series[i].name);
-        fprintf(s, ", $d%zu using 1:2:3:4 with yerrorbars lw 1 pt 0 lc rgb '%s' notitle", i,
-                colour);
+        sep = ", ";
     }
     fputc('\n', s);
 }
@@ -301,7 +351,7 @@ int plot_write(FILE *html, struct plot *p)
         else
             write_lines(s, p);
         fclose(s);
-        fprintf(html, "<figure%s>\n<h3>", p->full ? " class=\"full\"" : "");
+        fprintf(html, "<figure%s>\n<h3>", is_full(p) ? " class=\"full\"" : "");
         html_text(html, p->title);
         fputs("</h3>\n", html);
         rc = draw(html, script, size, number);

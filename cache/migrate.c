@@ -38,18 +38,27 @@
 
 #define MOVE_BATCH 32  /* pages with the lock held */
 #define LOOK_BATCH 512 /* ... at most, moved or not */
+#ifdef NFSCACHED_LAB
+#define LATE_MOST 64
+#else
+#define LATE_MOST 1
+#endif
 
 struct walk {
     uint32_t records; /* those above move */
+    uint32_t late[LATE_MOST], nlate;
 };
 
 /* Moves the frame that *slot names; the page's own, or its twin. False: there is no room below. */
-static bool move_frame(struct mapping *m, const struct page *p, uint32_t *slot)
+static bool move_frame(struct mapping *m, const struct page *p, uint32_t *slot, struct walk *w)
 {
     struct cache *c = m->c;
+    uint64_t index = p->index;
     uint32_t old = *slot;
 
-    POINT_AT("migrate.found", p->index);
+    POINT_AT("migrate.found", index);
+    if (FAULT(migrate_wait_pinned) && frame_count(c, old) > 1)
+        return false;
 
     /* 1 a place */
     uint32_t to = frame_take_below(c, old);
@@ -58,8 +67,20 @@ static bool move_frame(struct mapping *m, const struct page *p, uint32_t *slot)
         return false;
 
     /* 2 copy: who changes these bytes holds the lock that we hold */
+    if (FAULT(migrate_seqcount)) {
+        mapping_hold(m);
+        pthread_mutex_unlock(&m->lock);
+    }
     memcpy(frame_at(c, to), frame_at(c, old), PAGE_SIZE);
-    POINT_AT("migrate.copied", p->index);
+    POINT_AT("migrate.copied", index);
+    if (FAULT(migrate_seqcount)) {
+        mapping_lock(m);
+        mapping_unhold(m);
+        if (mapping_find(m, index) != p || *slot != old) {
+            frame_unref(c, to);
+            return false;
+        }
+    }
 
     /* 3 switch: from here on everybody is given the new one */
     atomic_thread_fence(memory_order_release);
@@ -67,8 +88,11 @@ static bool move_frame(struct mapping *m, const struct page *p, uint32_t *slot)
     COUNT(c, moved, 1);
 
     /* 4 let go: other holders go on with the old bytes, and the last of them frees it */
-    frame_unref(c, old);
-    POINT_AT("migrate.switched", p->index);
+    if (FAULT(migrate_lazy_cleanup) && w->nlate < LATE_MOST)
+        w->late[w->nlate++] = old;
+    else
+        frame_unref(c, old);
+    POINT_AT("migrate.switched", index);
     return true;
 }
 
@@ -88,16 +112,16 @@ static void move_record(struct mapping *m, struct page *p, uint32_t from)
 }
 
 /* True: something of it was moved. */
-static bool move_page(struct mapping *m, struct page *p, const struct walk *w)
+static bool move_page(struct mapping *m, struct page *p, struct walk *w)
 {
     struct cache *c = m->c;
     uint32_t record = page_record(c, p);
     bool moved = false;
 
     if (p->frame && frame_goes(c, p->frame))
-        moved |= move_frame(m, p, &p->frame);
+        moved |= move_frame(m, p, &p->frame, w);
     if (p->twin && frame_goes(c, p->twin))
-        moved |= move_frame(m, p, &p->twin);
+        moved |= move_frame(m, p, &p->twin, w);
     byteset_migrate(c, &p->valid);
     byteset_migrate(c, &p->dirty);
     byteset_migrate(c, &p->inflight);
@@ -127,4 +151,6 @@ void migrate(struct cache *c, uint32_t records)
     struct walk w = {.records = records};
 
     cache_walk(c, move_some, &w);
+    while (w.nlate)
+        frame_unref(c, w.late[--w.nlate]);
 }

@@ -8,6 +8,7 @@
     X(orphan_map)                                                                                  \
     X(uptodate_cleared)                                                                            \
     X(count_check)                                                                                 \
+    X(migration)                                                                                   \
     X(pinned)                                                                                      \
     X(direct_io)                                                                                   \
     X(flag_order)                                                                                  \

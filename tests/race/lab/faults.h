@@ -105,6 +105,15 @@
     X(setattr_unmaps, "fuse/setattr.c front_setattr()",                                            \
       "a truncation does not wait for the kernel",                                                 \
       "it first unmaps the file, so that no page of before is left")                               \
+    X(migrate_seqcount, "cache/migrate.c move_frame()",                                            \
+      "a page is copied and switched in one section under its mapping's lock",                     \
+      "it is copied without a lock; a look says that the index is as it was, and it is switched")  \
+    X(migrate_wait_pinned, "cache/migrate.c move_frame()",                                         \
+      "a page that others refer to moves; they keep the old frame until they let go",              \
+      "it is left alone until nobody else refers to it")                                           \
+    X(migrate_lazy_cleanup, "cache/migrate.c move_frame()",                                        \
+      "the page lets go of its old frame when it has switched",                                    \
+      "the old frames are let go when the walk over all pages is over")                            \
     X(clear_dirty, "cache/mapping.c page_shrink()",                                                \
       "a page is looked at again under its lock; dirty bytes stay",                                \
       "the dirty mark is cleared and the page dropped, as write-and-wait has just cleaned it")

@@ -31,6 +31,9 @@
     X("fetch.merged", CACHE, "and merged into the cache")                                          \
     X("wb.answered", WRITEBACK, "WRITE is acknowledged")                                           \
     X("commit.answered", WRITEBACK, "COMMIT is acknowledged")                                      \
+    X("migrate.found", CACHE, "resize: the page lies in memory that goes")                         \
+    X("migrate.copied", CACHE, "resize: its bytes are copied to another frame")                    \
+    X("migrate.switched", CACHE, "resize: the page has the other frame now")                       \
     X("truncate.begun", CACHE, "truncation: no WRITE may start")                                   \
     X("truncate.ended", CACHE, "truncation is over")
 

@@ -37,11 +37,11 @@ const struct lab_entry entry_stale_extend = {
         "The NFS client likes to send whole pages: one WRITE instead of several small ones. So "
         "nfs_updatepage() extends a partial write to the page when the rest of it is in the "
         "cache. But a page whose file is known to have changed still carries its uptodate bit "
-        "until somebody invalidates it, and is sent with the bytes of before. It was repaired "
-        "in 2006, came back in 2013 with the shortcut that a delegation makes the look "
+        "until somebody invalidates it, and is sent with the bytes of before. It was "
+        "repaired once, and came back in 2013 with the shortcut that a delegation makes the look "
         "unnecessary, and took two fixes: two clients that append to one log in turn found "
         "zeros in the place of the other's line.",
-    .source = "5d47a3560027 'NFS: Fix a potential file corruption issue when writing' (2.6); "
+    .source = "5d47a3560027 'NFS: Fix a potential file corruption issue when writing'; "
               "263b4509ec4d 'nfs: always make sure page is up-to-date before extending a write to "
               "cover the entire page'; 18dd78c42751 'nfs: Fix cache_validity check in "
               "nfs_write_pageuptodate()', Scott Mayhew, 2013-2014",

@@ -2,6 +2,7 @@
 /* A fault between unmap and removal, and five ways to keep it out. */
 #include "tests/race/lab/exclude.h"
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define SEEN 8
 
@@ -25,6 +26,21 @@ static void kernel(struct lab *l)
 static void truncater(struct lab *l)
 {
     lab_truncate(l, 0);
+}
+
+/* With the real kernel; the ways to keep a fault out are those of the cache alone. */
+static void mount(struct lab_mount *m)
+{
+    struct lm_op *reval;
+
+    lm_load(m, SEEN);
+    lm_foreign(m, SEEN, 7);
+    lm_hold(m, "reval.waited");
+    reval = lm_start(m, "revalidator", LM_REVALIDATE, 0, 0, 0);
+    lm_arrived(m, "reval.waited", 1);
+    lm_load(m, SEEN);
+    lm_release(m, "reval.waited");
+    lm_wait(m, reval);
 }
 
 /* Two ways to the same offset: through the mapping, and past it. */
@@ -61,14 +77,15 @@ static const struct lab_protocol protocols[] = {
     {.name = "truncate-count",
      .what = "the fault begins again when the count of unmaps has moved since it began",
      .faults = UNMAP,
+     .not_on_mount = true,
      .hooks = exclude_truncate_count,
      .weakness = "A fault that begins after the unmap finds the count at rest and the page still "
                  "there: inside i_size nothing tells it that the page is about to go.",
-     .on_cache = STALE,
-     .on_mount = STALE},
+     .on_cache = STALE},
     {.name = "truncate-count-eof",
      .what = "the same where it belongs: the file is cut, and i_size is looked at after the count",
      .faults = UNMAP,
+     .not_on_mount = true,
      .hooks = exclude_truncate_count,
      .weakness = "Right only because the size shrinks before the pages go: a fault that comes too "
                  "late for the count is beyond the end, and gets SIGBUS.",
@@ -79,12 +96,14 @@ static const struct lab_protocol protocols[] = {
     {.name = "seqlock",
      .what = "Arcangeli's seqschedlock: odd while a removal runs; a fault yields until it is even",
      .faults = UNMAP,
+     .not_on_mount = true,
      .hooks = exclude_seqlock,
      .weakness = "The fault spins by yield() as long as the removal takes, here a round trip to "
                  "the server; at a real-time priority for ever. See seqlock-spin."},
     {.name = "seqlock-spin",
      .what = "the removal's unmap waits for the very fault that yields to it",
      .faults = UNMAP,
+     .not_on_mount = true,
      .hooks = exclude_seqlock,
      .weakness = "A fault on FUSE holds the kernel's lock of the page from before it asks until it "
                  "is answered, and the unmap waits for that lock.",
@@ -92,18 +111,19 @@ static const struct lab_protocol protocols[] = {
                  "revalidator until unmap.begin    # odd, and about to unmap\n"
                  "application until end            # yields, its page locked in the kernel\n"
                  "revalidator until end\n",
-     .on_cache = DEADLOCK,
-     .on_mount = DEADLOCK},
+     .on_cache = DEADLOCK},
     {.name = "page-lock",
      .what =
          "Piggin's, in mainline since 2.6.23: the fault holds the page's lock until it is mapped",
      .faults = UNMAP,
+     .not_on_mount = true,
      .hooks = exclude_page_lock,
      .weakness = "Each fault takes a lock, and faults on one page stand in line; and the removal "
                  "calls unmap under it. See page-lock-unmap."},
     {.name = "page-lock-unmap",
      .what = "the unmap under the page's lock waits for a fault that waits for the page's lock",
      .faults = UNMAP,
+     .not_on_mount = true,
      .hooks = exclude_page_lock,
      .weakness = "Right in the kernel, where a fault that waits for the page's lock holds nothing "
                  "that the unmap needs. In a daemon below FUSE it holds the kernel's page.",
@@ -111,8 +131,7 @@ static const struct lab_protocol protocols[] = {
                  "revalidator until unmap.begin    # page 0 locked here, and about to unmap it\n"
                  "application until end            # locked in the kernel, waits for ours\n"
                  "revalidator until end\n",
-     .on_cache = DEADLOCK,
-     .on_mount = DEADLOCK},
+     .on_cache = DEADLOCK},
     {0}};
 
 const struct lab_entry entry_orphan_map = {
@@ -150,6 +169,7 @@ const struct lab_entry entry_orphan_map = {
     .protocols = protocols,
     .world = {.pages = 1},
     .lanes = lanes,
+    .mount = mount,
     .setup = setup,
     .check = check,
     .schedule = "revalidator until reval.unmapped\n"

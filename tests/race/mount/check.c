@@ -229,11 +229,12 @@ void events_finish(struct lab_mount *m)
 
 /* ---- what was found ---- */
 
-static void verdict(struct lab_mount *m, const char *format, va_list ap)
+/* `instead`: of what was said before. */
+static void verdict(struct lab_mount *m, bool instead, const char *format, va_list ap)
 {
     char *text = format_text(format, ap);
 
-    if (!m->result.verdict[0]) {
+    if (instead || !m->result.verdict[0]) {
         free(m->result.verdict);
         m->result.verdict = strdup(text);
     }
@@ -245,9 +246,8 @@ void lm_lost(struct lab_mount *m, const char *format, ...)
 {
     va_list ap;
 
-    m->result.lost++;
     va_start(ap, format);
-    verdict(m, format, ap);
+    verdict(m, m->result.lost++ == 0, format, ap);
     va_end(ap);
 }
 
@@ -257,7 +257,7 @@ void lm_stale(struct lab_mount *m, const char *format, ...)
 
     m->result.stale++;
     va_start(ap, format);
-    verdict(m, format, ap);
+    verdict(m, false, format, ap);
     va_end(ap);
 }
 

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
@@ -81,6 +82,9 @@ int world_prepare(char *err, size_t room)
         return rc;
     }
     prepared = true;
+    /* A dump of core waits for all threads, one of which may wait for the daemon, before anybody
+     * learns that we died. */
+    prctl(PR_SET_DUMPABLE, 0);
     atexit(world_forget);
     return 0;
 }

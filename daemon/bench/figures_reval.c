@@ -32,8 +32,10 @@ static double sum_of(json_t *cell, const char *metric)
     json_t *v;
     size_t i;
 
-    json_array_foreach(json_object_get(metric_at(cell, metric), "samples"), i, v) sum +=
-        json_number_value(v);
+    json_array_foreach(json_object_get(metric_at(cell, metric), "samples"), i, v)
+    {
+        sum += json_number_value(v);
+    }
     return sum;
 }
 

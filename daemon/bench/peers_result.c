@@ -257,7 +257,10 @@ double peers_sum(json_t *all, const char *target, const char *name)
         if (!m)
             continue;
         sum = sum < 0 ? 0 : sum;
-        json_array_foreach(json_object_get(m, "samples"), k, v) sum += json_number_value(v);
+        json_array_foreach(json_object_get(m, "samples"), k, v)
+        {
+            sum += json_number_value(v);
+        }
     }
     return sum;
 }

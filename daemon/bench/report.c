@@ -131,7 +131,10 @@ static void write_tiles(FILE *f, json_t *merged)
             json_t *v;
             size_t k;
             counts_lost = true;
-            json_array_foreach(json_object_get(m, "samples"), k, v) lost += json_number_value(v);
+            json_array_foreach(json_object_get(m, "samples"), k, v)
+            {
+                lost += json_number_value(v);
+            }
         }
     }
     fputs("<div class=\"tiles\">\n", f);
@@ -272,7 +275,10 @@ static json_t *merge(json_t *results)
     json_t *merged = json_object(), *cells = json_array(), *r;
     size_t i;
 
-    json_array_foreach(results, i, r) json_array_extend(cells, json_object_get(r, "cells"));
+    json_array_foreach(results, i, r)
+    {
+        json_array_extend(cells, json_object_get(r, "cells"));
+    }
     json_object_set_new(merged, "cells", cells);
     return merged;
 }
@@ -304,7 +310,10 @@ static int write_page(FILE *f, json_t *results, json_t *merged)
         fputs("</section>\n", f);
     }
     fputs("<section>\n<h2>How it was measured</h2>\n", f);
-    json_array_foreach(results, i, r) write_run(f, r);
+    json_array_foreach(results, i, r)
+    {
+        write_run(f, r);
+    }
     fputs("<p>A bar or a point is the median of the repetitions, a whisker spans the quartiles. "
           "<i>Noise</i> is the distance of the quartiles as a part of the median: two figures that "
           "differ by less are not shown to differ.</p>\n</section>\n</main>\n</body>\n</html>\n",

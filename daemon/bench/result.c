@@ -272,7 +272,10 @@ double result_findings(json_t *result)
         {
             if (strcmp(text_at(m, "better"), "zero") != 0)
                 continue;
-            json_array_foreach(json_object_get(m, "samples"), k, v) sum += json_number_value(v);
+            json_array_foreach(json_object_get(m, "samples"), k, v)
+            {
+                sum += json_number_value(v);
+            }
         }
     }
     return sum;

@@ -55,7 +55,10 @@ void table_print(json_t *result)
         puts(name);
         if (*text_at(cell, "failed"))
             printf("    FAILED: %s\n", text_at(cell, "failed"));
-        json_array_foreach(json_object_get(cell, "metrics"), j, m) print_metric(result, cell, m);
+        json_array_foreach(json_object_get(cell, "metrics"), j, m)
+        {
+            print_metric(result, cell, m);
+        }
     }
     printf("# %zu cells, %zu skipped, %zu failed; found %.0f of what must be 0\n",
            json_array_size(json_object_get(result, "cells")), nskipped, result_failed(result),

@@ -147,6 +147,31 @@ static void clean_pages_move_and_memory_returns(void **state)
     fixture_end(&f);
 }
 
+/* Somebody was lent what is below meanwhile: then it stays, and another walk tries again. */
+static void without_room_below_a_page_stays(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    begin(&f, 64, 64 * P);
+    take_low(&f, 10);
+    expect_page(&f, 3);
+
+    uint32_t frame = page_of(&f, 3)->frame;
+
+    frames_mark(f.c, 5);
+    migrate(f.c, 100);
+    assert_int_equal(page_of(&f, 3)->frame, frame);
+    assert_true(f.c->frames_going > 0);
+    give_low(&f);
+    migrate(f.c, 100);
+    assert_in_range(page_of(&f, 3)->frame, 1, 5);
+    assert_int_equal(f.c->frames_going, 0);
+    frames_release(f.c, 5);
+    expect_page(&f, 3);
+    fixture_end(&f);
+}
+
 static void the_least_useful_go_first(void **state)
 {
     struct fixture f;
@@ -646,6 +671,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clean_pages_move_and_memory_returns),
+        cmocka_unit_test(without_room_below_a_page_stays),
         cmocka_unit_test(the_least_useful_go_first),
         cmocka_unit_test(memory_goes_back_to_the_system),
         cmocka_unit_test(dirty_bytes_move),

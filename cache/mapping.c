@@ -327,8 +327,10 @@ bool page_shrink(struct mapping *m, struct page *p)
     byteset keep = byteset_dup(c, p->dirty);
 
     byteset_or(c, &keep, p->inflight);
-    byteset_or(c, &keep, p->unstable);
-    byteset_or(c, &keep, p->committing);
+    if (!FAULT(shrink_drops_unstable)) {
+        byteset_or(c, &keep, p->unstable);
+        byteset_or(c, &keep, p->committing);
+    }
     if (p->nfetch && !page_uptodate(p)) {
         byteset gone = byteset_dup(c, p->valid);
 

@@ -107,7 +107,7 @@ static struct page *page_to_fetch(struct mapping *m, uint64_t index)
 {
     struct page *p = mapping_find(m, index);
 
-    if (p && p->generation != m->generation) {
+    if (p && p->generation != m->generation && !FAULT(old_bytes_under_a_new_fetch)) {
         page_shrink(m, p);
         p = mapping_find(m, index);
     }
@@ -387,7 +387,8 @@ static void page_fetched(struct fetch *f, struct page *p, uint64_t index, uint32
          * there, and would write them back as stores once we make the file longer. */
         zero_beyond(m, frame_at(c, frame), index);
         if (p->frame) {
-            copy_gaps(c, frame_at(c, p->frame), frame_at(c, frame), p->valid);
+            copy_gaps(c, frame_at(c, p->frame), frame_at(c, frame),
+                      FAULT(reply_over_local_bytes) ? p->dirty : p->valid);
         } else {
             p->frame = frame;
             frame = 0;

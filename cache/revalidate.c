@@ -41,7 +41,7 @@ static void copies_gone(struct mapping *m, uint64_t first, uint64_t end, uint32_
     for (; set_next(m->twins, &i) && i < end; i++) {
         struct page *p = mapping_find(m, i);
 
-        if ((int32_t)(p->kseq - seq) >= 0)
+        if ((int32_t)(p->kseq - seq) >= 0 && !FAULT(twin_freed_by_any_unmap))
             continue;
         page_drop_twin(m, p);
         p->flags &= (uint16_t)~PG_MAPPED;
@@ -164,9 +164,10 @@ static void invalidate(struct mapping *m, struct cache_reval_result *result)
     mapping_lock(m);
     if (!m->cut_noted)
         m->grow_to = m->reval_cur.size;
-    m->generation++;
+    if (!FAULT(generation_after_the_walk))
+        m->generation++;
     for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
-        if (p->generation != m->generation) {
+        if (p->generation != m->generation || FAULT(generation_after_the_walk)) {
             if (page_shrink(m, p))
                 result->dropped++;
             else
@@ -180,6 +181,8 @@ static void invalidate(struct mapping *m, struct cache_reval_result *result)
             mapping_lock(m);
         }
     }
+    if (FAULT(generation_after_the_walk))
+        m->generation++;
     mapping_unlock(m);
 }
 
@@ -301,11 +304,12 @@ int mapping_revalidate(struct mapping *m, const struct attr *cur, bool force,
     POINT("reval.asked");
 
     /* 1 unmap */
-    err = mapping_unmap(m, 0, 0);
+    err = FAULT(no_first_unmap) ? 0 : mapping_unmap(m, 0, 0);
     POINT("reval.unmapped");
     if (!err) {
         /* 2 write and wait */
-        cache_sync_wait(m);
+        if (!FAULT(no_wait))
+            cache_sync_wait(m);
         POINT("reval.waited");
 
         /* 3 invalidate */

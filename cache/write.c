@@ -191,7 +191,8 @@ static bool write_mapped(struct cache_write *w, uint64_t index, uint32_t lo, uin
             return false;
         p = mapping_find(m, index);
     } else if (p->twin) {
-        const uint8_t *base = frame_at(c, p->twin);
+        const uint8_t *base =
+            frame_at(c, FAULT(compare_with_the_page) && p->frame ? p->frame : p->twin);
         uint32_t end;
 
         if (memcmp(base + lo, data, hi - lo) != 0) {

@@ -553,6 +553,8 @@ static void land(struct mapping *m, uint64_t from, uint64_t to, bool acked, bool
 
         if (p) {
             byteset_remove(c, &p->inflight, lo, lo + n);
+            if (acked && FAULT(acknowledgement_cleans))
+                byteset_remove(c, &p->dirty, lo, lo + n);
             if (!acked)
                 byteset_add(c, &p->dirty, lo, lo + n);
             else if (!committed)

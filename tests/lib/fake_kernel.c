@@ -392,7 +392,7 @@ static int op_unmap(void *ctx, struct mapping *m, uint64_t off, uint64_t len, bo
         unlock(k);
         return k->unmap_error;
     }
-    if (writers && !k->unmap_without_fsync) {
+    if (writers && !k->unmap_without_fsync && !FAULT(unmap_without_fsync)) {
         inode_lock(k);
         unlock(k);
         fk_write_and_wait(k);

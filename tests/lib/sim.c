@@ -263,13 +263,14 @@ void sim_atomic(const void *object)
 {
     if (!sim.active)
         return;
-    preempt();
+    if (sim.policy.fine)
+        preempt();
     touch(object);
 }
 
 void sim_edge(void)
 {
-    if (sim.active)
+    if (sim.active && (sim.policy.fine || !sim.policy.preempt))
         preempt();
 }
 
@@ -450,6 +451,7 @@ void sim_yield(void)
 {
     if (sim.active && sim.current) {
         sim.yielded = true;
+        sim.current->hash = mix(sim.current->hash, 2);
         leave_fiber(false);
     } else if (sim.active)
         step(true);

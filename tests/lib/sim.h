@@ -47,10 +47,11 @@ bool sim_step(void);
 struct sim_policy {
     unsigned (*pick)(void *arg, const unsigned *ids, unsigned n, unsigned last, bool yielded);
     bool (*preempt)(void *arg, unsigned id);
+    bool fine; /* asked before atomics and named points, too */
     void *arg;
 };
 void sim_set_policy(const struct sim_policy *p);
-/* The edge of a critical section that no lock marks: an atomic, a named point. */
+/* A place that no lock marks: a named point. */
 void sim_edge(void);
 /* An atomic operation on `object` comes: an edge, and an access that the hash knows of. */
 void sim_atomic(const void *object);

@@ -24,7 +24,10 @@
     X(refused_writepage)                                                                           \
     X(notify_drops_write)                                                                          \
     X(short_read)                                                                                  \
-    X(inode_lock)
+    X(inode_lock)                                                                                  \
+    X(revalidation)                                                                                \
+    X(ack_cleans)                                                                                  \
+    X(prefetch)
 
 #define X(name) extern const struct lab_entry entry_##name;
 ENTRIES(X)

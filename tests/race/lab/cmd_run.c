@@ -189,7 +189,8 @@ static void table_line(const struct lab_entry *e, const struct lab_protocol *p, 
         printf("%-20s %-20s %-6s %-9s %-12s %8.3f s%s\n", e->name, p->name, layer_names[layer],
                lab_outcome_name(expected(p, layer)), text, seconds, bad ? "  <-- FAILED" : "");
         if (bad)
-            print_run(e, p, layer, &r, true);
+            printf("    %s\n    again: nfscached-race run %s --protocol %s --on %s\n", r.verdict,
+                   e->name, p->name, layer_names[layer]);
         fflush(stdout);
     }
     t->good += !bad;

@@ -116,7 +116,32 @@
       "the old frames are let go when the walk over all pages is over")                            \
     X(clear_dirty, "cache/mapping.c page_shrink()",                                                \
       "a page is looked at again under its lock; dirty bytes stay",                                \
-      "the dirty mark is cleared and the page dropped, as write-and-wait has just cleaned it")
+      "the dirty mark is cleared and the page dropped, as write-and-wait has just cleaned it")     \
+    X(no_first_unmap, "cache/revalidate.c mapping_revalidate()",                                   \
+      "step 1: the kernel pushes out what it holds dirty, and drops its copies",                   \
+      "step 1 is left out")                                                                        \
+    X(no_wait, "cache/revalidate.c mapping_revalidate()",                                          \
+      "step 2: what is dirty is written and committed", "step 2 is left out")                      \
+    X(generation_after_the_walk, "cache/revalidate.c invalidate()",                                \
+      "the generation counts up before the first page is looked at",                               \
+      "it counts up when the last one was")                                                        \
+    X(reply_over_local_bytes, "cache/read.c page_fetched()",                                       \
+      "all bytes that are valid here win over the reply",                                          \
+      "only dirty ones do: those acknowledged since it was sent are reverted")                     \
+    X(old_bytes_under_a_new_fetch, "cache/read.c page_to_fetch()",                                 \
+      "a page that the walk has not come to yet is shrunk before it is fetched into",              \
+      "its old bytes are merged with the new")                                                     \
+    X(acknowledgement_cleans, "cache/writeback.c land()",                                          \
+      "a WRITE takes its bytes out of dirty when it is sent; its end touches dirty no more",       \
+      "its end clears the dirty mark of its bytes, written again meanwhile or not")                \
+    X(shrink_drops_unstable, "cache/mapping.c page_shrink()",                                      \
+      "bytes that the server has acknowledged and not committed stay", "they go")                  \
+    X(twin_freed_by_any_unmap, "cache/revalidate.c copies_gone()",                                 \
+      "an unmap frees twins of copies that were given before it began",                            \
+      "it frees those given meanwhile, too")                                                       \
+    X(compare_with_the_page, "cache/write.c write_mapped()",                                       \
+      "a mapped page is compared with what the kernel was given (its twin)",                       \
+      "it is compared with what the cache holds now")
 
 enum lab_fault {
 #define X(name, where, shipped, fault) FAULT_##name,

@@ -75,6 +75,7 @@ struct lab_world {
     bool stable_writes;   /* cache_config.stable_writes */
     bool temporary_pages; /* the kernel is one of before 6.16 */
     bool read_only;       /* no descriptor is open for writing */
+    unsigned servers;     /* in a search; 1. Under a schedule there are two */
 };
 
 /* What a protocol does at a point besides: the small replacement of a strategy that is more than

@@ -28,7 +28,6 @@
 
 #define LANES       16
 #define NOTES       64
-#define SERVERS     2
 #define CHECK_TRIES 50
 
 struct lane {
@@ -60,6 +59,7 @@ static struct run {
     unsigned nnotes;
     uint64_t reval_begun, reval_done; /* how many; the last one that ended began as number ... */
     bool quiet;
+    bool searched; /* under a policy, instead of a schedule */
 } run;
 
 struct lab *lab_now;
@@ -469,6 +469,33 @@ static int follow(const char *schedule, struct lab_result *result)
 
 /* ---- the world ---- */
 
+/* The last run's, if it left it clean: to make one takes ten times as long as a run. */
+static struct {
+    struct arena arena;
+    struct arena_sizes sizes;
+    bool there;
+} kept_arena;
+
+static void arena_open(struct lab *l, const struct arena_sizes *sizes)
+{
+    if (kept_arena.there && memcmp(&kept_arena.sizes, sizes, sizeof *sizes) == 0) {
+        l->arena = kept_arena.arena;
+    } else {
+        if (kept_arena.there)
+            arena_close(&kept_arena.arena);
+        if (arena_create(&l->arena, sizes) != 0)
+            abort();
+        kept_arena.sizes = *sizes;
+    }
+    kept_arena.there = false;
+}
+
+static void arena_keep(struct lab *l)
+{
+    kept_arena.arena = l->arena;
+    kept_arena.there = true;
+}
+
 static void world_begin(struct lab *l)
 {
     const struct lab_world *w = &l->entry->world;
@@ -488,8 +515,7 @@ static void world_begin(struct lab *l)
     struct arena_sizes sizes = {.inodes = 8, .files = 1, .creds = 8, .intents = 1};
 
     cache_arena_sizes(&config, &sizes);
-    if (arena_create(&l->arena, &sizes) != 0)
-        abort();
+    arena_open(l, &sizes);
     fr_server_init(&l->server);
     l->server.atomic_pre = !w->no_pre;
     l->file = fr_file_new(&l->server, size, (uint64_t)(pages + 2) * PAGE_SIZE);
@@ -521,7 +547,7 @@ static void world_end(struct lab *l)
     cache_free(l->c);
     fr_server_free(&l->server);
     fr_file_free(l->file);
-    arena_close(&l->arena);
+    arena_keep(l);
 }
 
 /* ---- what lanes do ---- */
@@ -531,6 +557,7 @@ static void note(struct lab *l, uint64_t off, uint8_t value, bool foreign)
     struct lane *lane = lane_of_caller();
     struct note *n = NULL;
 
+    sim_atomic(&run.nnotes); /* the oracle is part of the state */
     for (unsigned i = 0; i < run.nnotes; i++)
         if (run.note[i].off == off)
             n = &run.note[i];
@@ -644,14 +671,34 @@ void lab_reclaim(struct lab *l, uint32_t page)
         lab_say_in(l, KERNEL, "reclaims page %u", page);
 }
 
+/* Close-to-open: what was stored before the revalidation began is at the server when it ends. */
+static void check_published(struct lab *l, uint64_t began)
+{
+    char what[128];
+
+    for (unsigned i = 0; i < run.nnotes; i++) {
+        const struct note *n = &run.note[i];
+
+        if (n->foreign || n->epoch >= began || n->gone || l->file->data[n->off] == n->value)
+            continue;
+        describe(n, what, sizeof what);
+        lab_stale(l, "%s is not at the server after the revalidation: it has %u", what,
+                  l->file->data[n->off]);
+    }
+}
+
 void lab_revalidate(struct lab *l)
 {
-    uint64_t mine = ++run.reval_begun;
+    uint64_t mine;
 
+    sim_atomic(&run.nnotes);
+    mine = ++run.reval_begun;
     mapping_revalidate(l->k->m, NULL, false, NULL);
+    sim_atomic(&run.nnotes);
     if (mine > run.reval_done)
         run.reval_done = mine;
     lab_say(l, "the revalidation returns");
+    check_published(l, mine);
 }
 
 void lab_foreign(struct lab *l, uint64_t off, uint8_t value)
@@ -738,8 +785,9 @@ static bool all_done(void *arg)
 static void setup_body(struct lab *l)
 {
     world_begin(l);
-    for (unsigned i = 0; i < SERVERS; i++)
-        lane_add(i ? "server2" : "server", NULL, true);
+    lane_add("server", NULL, true);
+    if (!run.searched || l->entry->world.servers > 1)
+        lane_add("server2", NULL, true);
     if (l->entry->setup)
         l->entry->setup(l);
 }
@@ -782,7 +830,7 @@ static void leave_out(const char *schedule)
 static int run_lanes(const struct lab_entry *e, const struct lab_protocol *p, const char *schedule,
                      const struct sim_policy *policy, struct lab_result *result)
 {
-    static const struct sim_policy scripted = {pick, no_preemption, NULL};
+    static const struct sim_policy scripted = {.pick = pick, .preempt = no_preemption};
     struct lab *l = calloc(1, sizeof *l);
     double began = now();
     int rc = 0;
@@ -792,7 +840,7 @@ static int run_lanes(const struct lab_entry *e, const struct lab_protocol *p, co
     l->entry = e;
     l->protocol = p;
     l->result.verdict = strdup("");
-    run = (struct run){.l = l, .quiet = true};
+    run = (struct run){.l = l, .quiet = true, .searched = policy != NULL};
     lab_now = l;
     lab_faults = 0;
     sim_begin(1, 0);
@@ -847,6 +895,14 @@ void lab_run_under(const struct lab_entry *e, const struct lab_protocol *p,
                    const struct sim_policy *policy, struct lab_result *result)
 {
     run_lanes(e, p, NULL, policy, result);
+}
+
+bool lab_fiber_is_lane(unsigned id)
+{
+    for (unsigned i = 0; i < run.nlanes; i++)
+        if (run.lane[i].fiber == id)
+            return true;
+    return false;
 }
 
 const char *lab_fiber_name(unsigned id)

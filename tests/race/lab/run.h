@@ -17,6 +17,7 @@ void lab_run_under(const struct lab_entry *e, const struct lab_protocol *p,
                    const struct sim_policy *policy, struct lab_result *result);
 /* Of the run under way, or that was last. */
 const char *lab_fiber_name(unsigned id);
+bool lab_fiber_is_lane(unsigned id);
 /* 0: nobody of that name. */
 unsigned lab_fiber_of(const char *name);
 

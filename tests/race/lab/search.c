@@ -3,12 +3,15 @@
  * `nfscached-race search`: looks for the interleaving that fails.
  *
  * Nobody holds a point here. Each run of the entry's lanes is one interleaving of the real cache/
- * code; before every lock, atomic and named point somebody else may go on.
+ * code; before every lock (and every atomic and named point, with --fine) somebody else may go on:
+ * what lies between two locks and touches nothing shared is the same to all others. The cache's own
+ * helper threads have nothing to do in these worlds, and run when nobody else can.
  *
  * Systematic (CHESS: Musuvathi et al., "Finding and Reproducing Heisenbugs in Concurrent Programs",
  * OSDI 2008): all interleavings with at most 0, then 1, then 2 preemptions, depth first, each from
- * the beginning. A switch costs one when the running lane could have gone on; when it waits, or has
- * ended, whoever can go on may be next at no cost. A prefix that has done the same to every lock,
+ * the beginning. A switch costs one when the running lane could have gone on, or a server has been
+ * asked and could answer; else, when it waits, or has ended, whoever can go on may be next at no
+ * cost. A prefix that has done the same to every lock,
  * condition and atomic as one before (sim_hash()), and has no more preemptions left, is not
  * continued: it is in the same state. So "exhausted" means: no interleaving within the bound fails.
  *
@@ -62,6 +65,7 @@ struct search {
     unsigned place;
     uint8_t used;
     bool closed; /* nothing new from here on */
+    bool fine;   /* atomics and points, too */
     struct turn *turns;
     unsigned nturns, cap_turns;
     /* depth first */
@@ -166,21 +170,28 @@ static void take_note(struct search *s, unsigned id)
     s->turns[s->nturns++] = (struct turn){s->place, id};
 }
 
-/* The default: whoever ran, or else the first. */
-static unsigned usual(const unsigned *ids, unsigned n, unsigned last, bool yielded)
+static bool is_server(unsigned id)
+{
+    return strncmp(lab_fiber_name(id), "server", 6) == 0;
+}
+
+/* The default: whoever ran, or else a server that has something to do, or else the first. */
+static unsigned usual(const unsigned *ids, unsigned n, unsigned last)
 {
     unsigned i = index_of(ids, n, last);
 
-    if (i < n && !yielded)
+    if (i < n)
         return i;
+    for (unsigned k = 0; k < n; k++)
+        if (k != i && is_server(ids[k]))
+            return k;
     return i == 0 ? 1 : 0;
 }
 
-static unsigned pick_next(struct search *s, const unsigned *ids, unsigned n, unsigned last,
-                          bool yielded)
+static unsigned pick_next(struct search *s, const unsigned *ids, unsigned n, unsigned last)
 {
-    unsigned def = usual(ids, n, last, yielded);
-    uint8_t cost = index_of(ids, n, last) < n && !yielded;
+    unsigned def = usual(ids, n, last);
+    uint8_t cost = is_server(ids[def]) || index_of(ids, n, last) < n;
     struct node *node;
 
     if (s->place >= s->nnodes) {
@@ -199,7 +210,7 @@ static unsigned pick_next(struct search *s, const unsigned *ids, unsigned n, uns
         node = &s->nodes[s->nnodes++];
         *node = (struct node){.n = 1, .id = {ids[def]}};
         for (unsigned i = 0; i < n && node->n < OPTIONS; i++)
-            if (i != def && s->used + cost <= s->bound && !(yielded && ids[i] == last)) {
+            if (i != def && s->used + cost <= s->bound) {
                 node->cost[node->n] = cost;
                 node->id[node->n++] = ids[i];
             }
@@ -218,8 +229,7 @@ static unsigned pick_next(struct search *s, const unsigned *ids, unsigned n, uns
     return i;
 }
 
-static unsigned pick_random(struct search *s, const unsigned *ids, unsigned n, unsigned last,
-                            bool yielded)
+static unsigned pick_random(struct search *s, const unsigned *ids, unsigned n, unsigned last)
 {
     unsigned best = n;
 
@@ -231,18 +241,15 @@ static unsigned pick_random(struct search *s, const unsigned *ids, unsigned n, u
 
         if (!*p)
             *p = sim_random() | UINT64_C(1) << 63;
-        if (yielded && ids[i] == last)
-            continue;
         if (best == n || *p > s->priority[ids[best] % FIBERS])
             best = i;
     }
-    if (best != usual(ids, n, last, yielded))
+    if (best != usual(ids, n, last))
         take_note(s, ids[best]);
     return best;
 }
 
-static unsigned pick_again(struct search *s, const unsigned *ids, unsigned n, unsigned last,
-                           bool yielded)
+static unsigned pick_again(struct search *s, const unsigned *ids, unsigned n, unsigned last)
 {
     for (unsigned i = 0; i < s->nreplay; i++)
         if (s->replay[i].place == s->place) {
@@ -253,21 +260,29 @@ static unsigned pick_again(struct search *s, const unsigned *ids, unsigned n, un
                 return at;
             }
         }
-    return usual(ids, n, last, yielded);
+    return usual(ids, n, last);
 }
 
 static unsigned pick(void *arg, const unsigned *ids, unsigned n, unsigned last, bool yielded)
 {
     struct search *s = arg;
-    unsigned i;
+    unsigned lanes[FIBERS], nlanes = 0, i;
 
-    if (n == 1)
+    (void)yielded; /* lanes do not poll: where they yield is a place like others */
+
+    /* The cache's helper threads have no part in it: they run when nobody else can. */
+    for (i = 0; i < n; i++)
+        if (lab_fiber_is_lane(ids[i]))
+            lanes[nlanes++] = ids[i];
+    if (nlanes == 0)
         return 0;
-    i = s->replay   ? pick_again(s, ids, n, last, yielded)
-        : s->random ? pick_random(s, ids, n, last, yielded)
-                    : pick_next(s, ids, n, last, yielded);
+    if (nlanes == 1)
+        return index_of(ids, n, lanes[0]);
+    i = s->replay   ? pick_again(s, lanes, nlanes, last)
+        : s->random ? pick_random(s, lanes, nlanes, last)
+                    : pick_next(s, lanes, nlanes, last);
     s->place++;
-    return i;
+    return index_of(ids, n, lanes[i]);
 }
 
 static bool everywhere(void *arg, unsigned id)
@@ -279,7 +294,7 @@ static bool everywhere(void *arg, unsigned id)
 
 static void run_once(struct search *s, struct lab_result *r)
 {
-    struct sim_policy policy = {pick, everywhere, s};
+    struct sim_policy policy = {.pick = pick, .preempt = everywhere, .fine = s->fine, .arg = s};
 
     s->place = 0;
     s->used = 0;
@@ -413,7 +428,7 @@ static enum ending search_random(struct search *s, const struct limits *l, struc
 
 struct options {
     struct limits limits;
-    int json, random, quiet;
+    int json, random, quiet, fine;
     char *protocol, *timeline;
 };
 
@@ -442,7 +457,7 @@ static int search_one(const struct lab_entry *e, const struct lab_protocol *p,
                       const struct options *o, json_t *out)
 {
     static const char *const endings[] = {"found", "exhausted", "not exhausted"};
-    struct search s = {.entry = e, .protocol = p};
+    struct search s = {.entry = e, .protocol = p, .fine = o->fine};
     struct lab_result r = {0};
     struct turn *turns = NULL;
     unsigned nturns = 0;
@@ -542,6 +557,8 @@ int race_search(int argc, const char **argv)
         {"protocol", 'p', POPT_ARG_STRING, &o.protocol, 0, "one of its protocols (all)", "NAME"},
         {"preemptions", 'n', POPT_ARG_INT, &o.limits.preemptions, 0,
          "at most so many switches away from one who could go on (2)", "N"},
+        {"fine", 'f', POPT_ARG_NONE, &o.fine, 0,
+         "switch before atomics and points, too, and not only before locks", NULL},
         {"random", 'r', POPT_ARG_NONE, &o.random, 0, "random priorities instead", NULL},
         {"depth", 'd', POPT_ARG_INT, &o.limits.depth, 0, "random: of the bug (3)", "N"},
         {"runs", 0, POPT_ARG_INT, &runs, 0, "random: at most (100000)", "N"},

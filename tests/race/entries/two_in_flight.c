@@ -47,7 +47,7 @@ const struct lab_entry entry_two_in_flight = {
                 "begins only when the WRITEs of the one before are answered. The younger bytes "
                 "stay dirty meanwhile.",
     .protocols = protocols,
-    .world = {.pages = 1, .stable_writes = true},
+    .world = {.servers = 2, .pages = 1, .stable_writes = true},
     .lanes = lanes,
     .schedule = "application until end\n"
                 "server until server.WRITE        # it has arrived, and is not done\n"

@@ -9,9 +9,9 @@
  *
  * Systematic (CHESS: Musuvathi et al., "Finding and Reproducing Heisenbugs in Concurrent Programs",
  * OSDI 2008): all interleavings with at most 0, then 1, then 2 preemptions, depth first, each from
- * the beginning. A switch costs one when the running lane could have gone on, or a server has been
- * asked and could answer; else, when it waits, or has ended, whoever can go on may be next at no
- * cost. A prefix that has done the same to every lock,
+ * the beginning. A switch costs one when the running lane could have gone on, and when a server
+ * could answer and is made to be slow (once, until it goes on); else, when who ran waits or has
+ * ended, whoever can go on may be next at no cost. A prefix that has done the same to every lock,
  * condition and atomic as one before (sim_hash()), and has no more preemptions left, is not
  * continued: it is in the same state. So "exhausted" means: no interleaving within the bound fails.
  *
@@ -64,8 +64,9 @@ struct search {
     /* the run under way */
     unsigned place;
     uint8_t used;
-    bool closed; /* nothing new from here on */
-    bool fine;   /* atomics and points, too */
+    bool closed;   /* nothing new from here on */
+    uint64_t slow; /* servers that were made to wait: a mask of their numbers */
+    bool fine;     /* atomics and points, too */
     struct turn *turns;
     unsigned nturns, cap_turns;
     /* depth first */
@@ -164,40 +165,51 @@ static unsigned index_of(const unsigned *ids, unsigned n, unsigned id)
     return i;
 }
 
-static void take_note(struct search *s, unsigned id)
-{
-    s->turns = grow(s->turns, &s->cap_turns, s->nturns + 1, sizeof *s->turns);
-    s->turns[s->nturns++] = (struct turn){s->place, id};
-}
-
 static bool is_server(unsigned id)
 {
     return strncmp(lab_fiber_name(id), "server", 6) == 0;
 }
 
-/* The default: whoever ran, or else a server that has something to do, or else the first. */
-static unsigned usual(const unsigned *ids, unsigned n, unsigned last)
+/* `id` goes on where the default is `def`. */
+static void took(struct search *s, unsigned def, unsigned id)
+{
+    if (is_server(def))
+        s->slow |= UINT64_C(1) << def % 64;
+    s->slow &= ~(UINT64_C(1) << id % 64);
+    if (id == def)
+        return;
+    s->turns = grow(s->turns, &s->cap_turns, s->nturns + 1, sizeof *s->turns);
+    s->turns[s->nturns++] = (struct turn){s->place, id};
+}
+
+/* The default: whoever ran, or else a server that has something to do and is not slow, or else the
+ * first. */
+static unsigned usual(const struct search *s, const unsigned *ids, unsigned n, unsigned last)
 {
     unsigned i = index_of(ids, n, last);
 
     if (i < n)
         return i;
     for (unsigned k = 0; k < n; k++)
-        if (k != i && is_server(ids[k]))
+        if (k != i && is_server(ids[k]) && !(s->slow >> ids[k] % 64 & 1))
+            return k;
+    for (unsigned k = 0; k < n; k++)
+        if (k != i && !is_server(ids[k]))
             return k;
     return i == 0 ? 1 : 0;
 }
 
 static unsigned pick_next(struct search *s, const unsigned *ids, unsigned n, unsigned last)
 {
-    unsigned def = usual(ids, n, last);
-    uint8_t cost = is_server(ids[def]) || index_of(ids, n, last) < n;
+    unsigned def = usual(s, ids, n, last);
+    bool prompt = is_server(ids[def]) && !(s->slow >> ids[def] % 64 & 1);
+    uint8_t cost = prompt || index_of(ids, n, last) < n;
     struct node *node;
 
     if (s->place >= s->nnodes) {
         if (s->closed)
             return def;
-        uint64_t key = sim_hash() ^ last * 0x9e3779b97f4a7c15ull;
+        uint64_t key = (sim_hash() ^ last * 0x9e3779b97f4a7c15ull) + s->slow;
 
         for (unsigned i = 0; i < n; i++) /* who waits for what is not in the hash */
             key = (key ^ ids[i]) * 0xbf58476d1ce4e5b9ull;
@@ -217,8 +229,7 @@ static unsigned pick_next(struct search *s, const unsigned *ids, unsigned n, uns
     }
     node = &s->nodes[s->place];
     s->used += node->cost[node->at];
-    if (node->at)
-        take_note(s, node->id[node->at]);
+    took(s, ids[def], node->id[node->at]);
 
     unsigned i = index_of(ids, n, node->id[node->at]);
 
@@ -244,8 +255,7 @@ static unsigned pick_random(struct search *s, const unsigned *ids, unsigned n, u
         if (best == n || *p > s->priority[ids[best] % FIBERS])
             best = i;
     }
-    if (best != usual(ids, n, last))
-        take_note(s, ids[best]);
+    took(s, ids[usual(s, ids, n, last)], ids[best]);
     return best;
 }
 
@@ -256,11 +266,14 @@ static unsigned pick_again(struct search *s, const unsigned *ids, unsigned n, un
             unsigned at = index_of(ids, n, s->replay[i].id);
 
             if (at < n) {
-                take_note(s, ids[at]);
+                took(s, ids[usual(s, ids, n, last)], ids[at]);
                 return at;
             }
         }
-    return usual(ids, n, last);
+    unsigned at = usual(s, ids, n, last);
+
+    took(s, ids[at], ids[at]);
+    return at;
 }
 
 static unsigned pick(void *arg, const unsigned *ids, unsigned n, unsigned last, bool yielded)
@@ -299,6 +312,7 @@ static void run_once(struct search *s, struct lab_result *r)
     s->place = 0;
     s->used = 0;
     s->closed = false;
+    s->slow = 0;
     s->nturns = 0;
     lab_run_under(s->entry, s->protocol, &policy, r);
     s->runs++;

@@ -98,7 +98,7 @@ test_probe_is_calm() {
 
 test_probe_close_to_open() {
     local n
-    n=$(by_length 60 150 3000)
+    n=$(by_length 30 40 2000)
     server_start && mount_start a && mount_start b &&
         probe 0 "$nothing" --mount "$T/a" --server-dir "$EXPORT" --rounds "$n" --fresh 0.5 &&
         probe 0 "$nothing" --mount "$T/a" --mount2 "$T/b" --rounds "$n" --fresh 0.5 &&
@@ -108,7 +108,7 @@ test_probe_close_to_open() {
 # What only our mount promises: bytes of one page, freshness while this client writes, and without an open.
 test_probe_coherent() {
     local n
-    n=$(by_length 60 150 3000)
+    n=$(by_length 30 40 2000)
     local few=turns,own-pages,foreign-pages,shared-page,held
     server_start && mount_start a actimeo=1 && mount_start b actimeo=1 || return
     # The attributes that the embedded server tells from before a WRITE are exact among its clients, not

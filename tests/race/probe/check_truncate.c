@@ -51,7 +51,7 @@ static size_t another_size(struct tail *t)
     size_t size;
     /* Clients leave out the call when they think that the size is that already. */
     do
-        size = t->floor + rng_below(&t->rng, t->max - t->floor);
+        size = t->floor + 1 + rng_below(&t->rng, t->max - t->floor - 1);
     while (size == t->size || size == t->stale);
     return size;
 }
@@ -151,9 +151,11 @@ void check_truncate(struct probe *p)
             size_set(p, &t, &p->b, another_size(&t));
             tick(p);
             look_at_tail(p, &t, &p->b, p->expect >= COHERENT);
-            /* A client that missed it knows another size now: one that is new to all. */
+            /* A client that missed it has another size, and what was behind it: both go by a cut
+             * below all. */
             t.stale = before;
-            size_set(p, &t, &p->a, another_size(&t));
+            size_set(p, &t, &p->a,
+                     p->expect >= COHERENT && rng_below(&t.rng, 2) ? another_size(&t) : t.floor);
         }
     }
     helpers_end(p);

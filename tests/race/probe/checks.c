@@ -25,7 +25,7 @@ const struct check checks[] = {
      check_foreign_pages},
     {"shared-page", "another client writes other bytes of a page", 3, 100, false, no_other,
      check_shared_page},
-    {"truncate", "the size changes while pages below it are stored to", 3, 100, false, no_map,
+    {"truncate", "the size changes while pages below it are stored to", 3, 50, false, no_map,
      check_truncate},
     {"held", "what an open descriptor and a mapping show of changes", 2, 10, false, no_other,
      check_held},

@@ -120,7 +120,7 @@ bool another_round(struct probe *p)
 
     beat(p);
     if (p->sh->stop || (p->rounds ? r->rounds >= (rounds > 2 ? rounds : 2)
-                                  : r->rounds && t_now() >= p->sh->check_end))
+                                  : r->rounds >= 2 && t_now() >= p->sh->check_end))
         return false;
     r->rounds++;
     return true;

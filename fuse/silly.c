@@ -32,6 +32,7 @@ struct silly {
     char name[sizeof(((struct inode_rec *)0)->silly)];
     bool noted;    /* the name exists at the server; inode lock */
     bool removing; /* REMOVE is under way; inode lock */
+    bool last;     /* ... for the last close: OPENs wait for its end, as for an unlink's */
     struct remote_call call;
 };
 
@@ -117,6 +118,8 @@ static void silly_removed(struct remote_call *call)
     links_changed(ino);
     if (call->error == 0 || call->error == -ENOENT)
         victim_removed(f, ino, &s->cred);
+    if (s->last)
+        removal_ends(f, ino, call->error);
     remote_call_clear(f->remote, call);
 
     pthread_mutex_lock(&f->op_lock);
@@ -131,7 +134,9 @@ static void silly_removed(struct remote_call *call)
     silly_free(s);
 }
 
-/* Inode lock held; what it returns is submitted after. */
+/* Inode lock held; what it returns is submitted after. The kernel may still open what it found by
+ * the name that was removed: whoever does that from here on finds the file gone, rather than have a
+ * descriptor of which the file goes. */
 static struct silly *silly_take(struct inode *ino, bool even_if_open)
 {
     struct silly *s = ino->silly;
@@ -139,6 +144,8 @@ static struct silly *silly_take(struct inode *ino, bool even_if_open)
     if (!s || !s->noted || s->removing || ((ino->opens || ino->opening) && !even_if_open))
         return NULL;
     s->removing = true;
+    s->last = !even_if_open;
+    ino->removing += s->last;
     return s;
 }
 

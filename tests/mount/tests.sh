@@ -195,6 +195,34 @@ test_open_races() {
         --rounds "$(by_length 300 2000 10000)" "$T/a" && mount_stop a
 }
 
+# A file that was removed while it was open goes at its last close. Who opens it while it goes (by a
+# descriptor that keeps the kernel's way to it) finds it gone, or has it for good.
+test_open_while_a_removed_file_goes() {
+    only_embedded && have_python || return 77
+    server_start && mount_start a && server_say REMOVE:delay=3000:count=1 || return
+    timeout -k 5 100 python3 - "$T/a/f" "$NFSCACHED" <<'END'
+import errno, json, os, subprocess, sys, time
+path, nfscached = sys.argv[1:]
+def removes():
+    status = subprocess.run([nfscached, "status", "--json", os.path.dirname(path)], stdout=subprocess.PIPE, check=True)
+    return json.loads(status.stdout)["rpc"].get("REMOVE", {"calls": 0})["calls"]
+open(path, "w").write("content")
+way = os.open(path, os.O_PATH)
+fd = os.open(path, os.O_RDONLY)
+os.unlink(path)
+os.close(fd)
+while removes() == 0:
+    time.sleep(0.01)
+try:
+    fd = os.open("/proc/self/fd/%d" % way, os.O_RDONLY)
+except OSError as e:
+    sys.exit(e.errno not in (errno.ESTALE, errno.ENOENT))
+time.sleep(4)
+os.fstat(fd)
+sys.exit(os.read(fd, 100) != b"content")
+END
+}
+
 # ---- a server that misbehaves ----------------------------------------------------------------------
 
 # faulty SPEC [ARGUMENTS]: the workload while each 300 ms the fault is added; cleared at the end

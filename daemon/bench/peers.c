@@ -17,8 +17,8 @@
  *   ...                     anything else is for people
  *
  * The results become one, with targets named after the place: "guest:ours". A script that lacks
- * something says what and exits with 77: its place is left out, and that is a failure unless it was
- * named in --only together with another.
+ * something says what and exits with 77: its place is left out, which is a failure. One whose time
+ * is up interrupts what runs, hands over what there is, and exits with 124.
  */
 #include "daemon/bench/peers.h"
 
@@ -35,7 +35,8 @@
 
 #include "daemon/verbs.h"
 
-#define MISSING 77
+#define MISSING    77
+#define TIME_IS_UP 124
 
 static const struct place {
     const char *name, *script, *note;
@@ -321,6 +322,9 @@ int bench_peers(int argc, const char **argv)
             break;
         if (rc == MISSING)
             status = bench_fail(BENCH_FAILED, "%s: left out, see above", places[i].name);
+        else if (rc == TIME_IS_UP)
+            status = bench_fail(BENCH_FAILED, "%s: not finished in %s s (--seconds)",
+                                places[i].name, limit);
         else if (rc || r.broken || !r.results)
             status =
                 bench_fail(BENCH_FAILED, "%s: the script ended with status %d", places[i].name, rc);

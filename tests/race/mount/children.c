@@ -230,6 +230,8 @@ static void clean_up(const struct charge *c)
         kill(c->server, SIGKILL);
     if (c->dev)
         world_abort_connection(c->dev);
+    else
+        world_abort_mounted();
     world_forget();
 }
 

@@ -102,7 +102,6 @@ struct lab_mount {
     int server_fd; /* lines to the embedded server, and its answers */
     int keeper_fd;
     unsigned port;
-    bool mounted;
     dev_t dev;
     struct steer *steer;
     struct trace *trace; /* shared with the daemon */
@@ -143,6 +142,8 @@ int world_end(struct lab_mount *m, char *err, size_t room);
 /* All requests on the mount fail from now on. */
 void world_abort(struct lab_mount *m);
 void world_abort_connection(dev_t dev);
+/* The same, of a daemon that did not come so far as to say that it has mounted. */
+void world_abort_mounted(void);
 /* As the keeper leaves it. */
 void world_forget(void);
 
@@ -188,6 +189,8 @@ void trace_point(const char *name, uint64_t page);
 extern struct trace *trace_ring;
 
 /* ---- stuck.c ---- */
+/* Even if one of its threads is still waited for. */
+bool daemon_died(const struct lab_mount *m);
 /* A thread of `pid` that is called `name` (NULL: any) waits in the kernel's function `function`
  * itself, for a lock: the innermost frame that is not the scheduler's or a lock's. */
 bool thread_waits_in(pid_t pid, const char *name, const char *function);

@@ -23,6 +23,8 @@
 #include "daemon/control_client.h"
 #include "tests/race/mount/internal.h"
 
+#define LOOK_MS 250
+
 /* ---- SIGBUS: a fault that could not be served ---- */
 
 static __thread sigjmp_buf on_bus;
@@ -469,7 +471,11 @@ void lm_ready(struct lab_mount *m, const char *lane)
 
 int64_t lm_wait(struct lab_mount *m, struct lm_op *op)
 {
-    if (!op_wait(m, op, LIMIT_MS))
+    for (unsigned ms = 0; ms < LIMIT_MS && !op_wait(m, op, LOOK_MS); ms += LOOK_MS)
+        if (daemon_died(m))
+            lm_fail(m, "the daemon died before the end of %s by %s", op_name(op->what),
+                    op->lane->name);
+    if (!op_wait(m, op, 0))
         lm_fail(m, "waited %u s for the end of %s by %s", LIMIT_MS / 1000, op_name(op->what),
                 op->lane->name);
     return op->result;

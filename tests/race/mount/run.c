@@ -250,7 +250,7 @@ int lab_run_on_mount(const struct lab_entry *e, const struct lab_protocol *p,
         if (!rc)
             play(m);
         else
-            m->over = true;
+            world_abort(m);
         if (rc) {
             free(m->result.verdict);
             m->result.verdict = strdup(err);

@@ -102,6 +102,13 @@ static void name_of(pid_t pid, pid_t tid, char name[32])
     name[strcspn(name, "\n")] = '\0';
 }
 
+bool daemon_died(const struct lab_mount *m)
+{
+    char s = state_of(m->daemon, m->daemon);
+
+    return s == 'Z' || s == 'X' || s == '?';
+}
+
 /* Calls fn for each thread until it says true. */
 static bool each_thread(pid_t pid, bool (*fn)(pid_t pid, pid_t tid, void *arg), void *arg)
 {
@@ -245,6 +252,8 @@ bool lm_stuck(struct lab_mount *m, struct lm_op *op)
             points = p;
             still_since = now;
         }
+        if (daemon_died(m))
+            lm_fail(m, "the daemon died");
         if (now - still_since >= (uint64_t)STILL_MS * 1000000) {
             trace_take(m);
             tell(m, op);

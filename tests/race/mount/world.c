@@ -27,9 +27,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/mounts.h"
 #include "tests/race/mount/internal.h"
 
 #define PLACE       "/run/nfscached"
+#define MOUNTPOINT  PLACE "/mount"
 #define CONNECTIONS "/sys/fs/fuse/connections"
 #define FUSECTL     0x65735543
 #define ENDING_MS   5000
@@ -118,7 +120,7 @@ static int name_places(struct lab_mount *m, char *err, size_t room)
 {
     const char *server = m->options ? m->options->server : NULL;
 
-    snprintf(m->mountpoint, sizeof m->mountpoint, PLACE "/mount");
+    snprintf(m->mountpoint, sizeof m->mountpoint, MOUNTPOINT);
     snprintf(m->log, sizeof m->log, PLACE "/log");
     if (!server) {
         snprintf(m->export, sizeof m->export, PLACE "/export");
@@ -160,9 +162,10 @@ static int wait_ready(struct lab_mount *m, char *err, size_t room)
 
     if (poll(&p, 1, LIMIT_MS) <= 0 || read(m->ready_fd, &byte, 1) != 1) {
         read_log(m, err, room);
+        if (!*err)
+            snprintf(err, room, "the daemon died, or does not come to mount");
         return -EIO;
     }
-    m->mounted = true;
     if (statx(AT_FDCWD, m->mountpoint, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &sx) < 0)
         return -errno;
     m->dev = makedev(sx.stx_dev_major, sx.stx_dev_minor);
@@ -216,11 +219,36 @@ void world_abort_connection(dev_t dev)
     }
 }
 
+/* The device of what is mounted at the run's mountpoint, without asking anybody; 0: nothing. */
+static dev_t mounted_dev(void)
+{
+    struct mount_list list;
+    dev_t dev = 0;
+
+    if (mounts_read(&list) < 0)
+        return 0;
+    for (size_t i = 0; i < list.count; i++)
+        if (strcmp(list.entries[i].mountpoint, MOUNTPOINT) == 0)
+            dev = list.entries[i].dev;
+    mounts_free(&list);
+    return dev;
+}
+
+void world_abort_mounted(void)
+{
+    dev_t dev = mounted_dev();
+
+    if (dev)
+        world_abort_connection(dev);
+}
+
 void world_abort(struct lab_mount *m)
 {
     m->over = true;
     if (m->dev)
         world_abort_connection(m->dev);
+    else
+        world_abort_mounted();
 }
 
 static void *unmount(void *arg)
@@ -238,7 +266,7 @@ static void take_off(struct lab_mount *m)
     struct timespec until;
     pthread_t thread;
 
-    if (!m->mounted || pthread_create(&thread, NULL, unmount, m) != 0)
+    if (!mounted_dev() || pthread_create(&thread, NULL, unmount, m) != 0)
         return;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += ENDING_MS / 1000;
@@ -246,7 +274,6 @@ static void take_off(struct lab_mount *m)
         world_abort(m);
         pthread_join(thread, NULL);
     }
-    m->mounted = false;
 }
 
 static int end_daemon(struct lab_mount *m, char *err, size_t room)
@@ -278,6 +305,8 @@ int world_end(struct lab_mount *m, char *err, size_t room)
 {
     char path[PATH_ROOM + 8], answer[512];
 
+    if (!m->dev)
+        m->dev = mounted_dev();
     if (m->steer && !m->over)
         steer_release(m->steer, "");
     if (m->server > 0) {

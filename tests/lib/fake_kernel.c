@@ -304,6 +304,8 @@ static void write_page(struct fk_file *k, uint32_t i)
         k->beyond++;
         return;
     }
+    if (FAULT(refuse_writepage) && mapping_error_last(k->m))
+        return; /* answered with an error: the page stays clean (fuse_writepage_finish()) */
     if (len > PAGE_SIZE)
         len = PAGE_SIZE;
     copy = malloc(PAGE_SIZE);
@@ -346,6 +348,7 @@ bool fk_reclaim(struct fk_file *k, uint32_t i)
 
     if (can) {
         p->state = FK_ABSENT;
+        p->drops++;
         memset(p->data, 0xdd, PAGE_SIZE);
         k->reclaims++;
     }
@@ -371,6 +374,7 @@ static void invalidate(struct fk_file *k, uint32_t first, uint32_t end)
         if (p->dirty)
             write_page(k, i);
         p->state = FK_ABSENT;
+        p->drops++;
         memset(p->data, 0xee, PAGE_SIZE);
         p->locked = false;
         changed(k);
@@ -465,6 +469,7 @@ int fk_write(struct fk_file *k, uint64_t off, const void *data, uint32_t len)
     inode_lock(k);
     while (len) { /* one WRITE each time */
         uint32_t n = 0, first = (uint32_t)(off >> PAGE_SHIFT), last = first;
+        unsigned drops = 0;
         bool locked = false;
 
         while (n < len && !locked) {
@@ -474,6 +479,7 @@ int fk_write(struct fk_file *k, uint64_t off, const void *data, uint32_t len)
             part = part < len - n ? part : len - n;
             last = (uint32_t)(at >> PAGE_SHIFT);
             copy_in(k, at, from + n, part, &locked);
+            drops += k->page[last].drops;
             n += part;
         }
         /* The gap: what was copied is visible, can be stored over, and is not sent. */
@@ -494,7 +500,10 @@ int fk_write(struct fk_file *k, uint64_t off, const void *data, uint32_t len)
 
             part = PAGE_SIZE - in < n - at ? PAGE_SIZE - in : n - at;
             memcpy(now + at, k->page[(off + at) >> PAGE_SHIFT].data + in, part);
+            drops -= k->page[(off + at) >> PAGE_SHIFT].drops;
         }
+        if (drops) /* the pages that it copied into are its own now */
+            memcpy(now, from, n);
         send_write(k, CACHE_WRITE_CALL, off, now, n, ++k->unique);
         free(now);
         if (off + n > k->i_size)
@@ -591,6 +600,8 @@ int fk_fsync(struct fk_file *k)
     inode_lock(k);
     unlock(k);
     fk_write_and_wait(k);
+    if (FAULT(fsync_unmaps))
+        mapping_unmap_all(k->m);
 
     int rc = cache_sync(&w.sync);
 
@@ -615,6 +626,7 @@ static void truncate_pages(struct fk_file *k, uint64_t size)
         memset(p->data + keep, 0, PAGE_SIZE - keep);
         if (!keep) {
             p->state = FK_ABSENT;
+            p->drops++;
             p->dirty = false;
         }
     }
@@ -649,6 +661,8 @@ int fk_truncate(struct fk_file *k, uint64_t size)
         while (k->page[i].writeback)
             wait(k);
     unlock(k);
+    if (FAULT(setattr_unmaps))
+        mapping_unmap_all(k->m);
     cache_truncate_begin(&w.t);
     lock(k);
     while (!w.ready)

@@ -33,6 +33,7 @@ struct fk_page {
     enum fk_state state;
     bool locked, dirty, writeback;
     unsigned calls; /* write(2)s on their way that refer to it */
+    unsigned drops; /* how often it went: a write(2) under way keeps the page that it copied into */
     uint8_t data[PAGE_SIZE];
 };
 

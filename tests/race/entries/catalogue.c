@@ -27,7 +27,8 @@
     X(inode_lock)                                                                                  \
     X(revalidation)                                                                                \
     X(ack_cleans)                                                                                  \
-    X(prefetch)
+    X(prefetch)                                                                                    \
+    X(wrong_base)
 
 #define X(name) extern const struct lab_entry entry_##name;
 ENTRIES(X)

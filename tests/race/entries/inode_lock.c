@@ -13,15 +13,38 @@ static void mount(struct lab_mount *m)
     lm_stuck(m, lm_start(m, "application", LM_TRUNCATE, 3 * PAGE_SIZE, 0, 0));
 }
 
+static void setup(struct lab *l)
+{
+    lab_load(l, MINE);
+}
+
+static void syncer(struct lab *l)
+{
+    lab_store(l, MINE, 2);
+    lab_fsync(l);
+}
+
+static void truncater(struct lab *l)
+{
+    lab_store(l, MINE, 2);
+    lab_truncate(l, 3 * PAGE_SIZE);
+}
+
+static const struct lab_lane lanes[] = {{"application", syncer}, {"application2", truncater}, {0}};
+
 static const struct lab_protocol protocols[] = {
     {.name = "shipped", .what = "FSYNC and SETATTR wait for the server, never for an unmap"},
     {.name = "fsync-unmaps",
      .what = "FSYNC unmaps the file first",
      .faults = FAULT_BIT(fsync_unmaps),
+     .schedule = "application until end\n",
+     .on_cache = DEADLOCK,
      .on_mount = DEADLOCK},
     {.name = "setattr-unmaps",
      .what = "a truncation unmaps the file first",
      .faults = FAULT_BIT(setattr_unmaps),
+     .schedule = "application2 until end\n",
+     .on_cache = DEADLOCK,
      .on_mount = DEADLOCK},
     {0}};
 
@@ -46,5 +69,9 @@ const struct lab_entry entry_inode_lock = {
                 "kernel drops its pages beyond the new size itself, and what a READ under way "
                 "would bring back is refused by its generation.",
     .protocols = protocols,
+    .lanes = lanes,
+    .setup = setup,
+    .schedule = "application until end\n"
+                "application2 until end\n",
     .mount = mount,
 };

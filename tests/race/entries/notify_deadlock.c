@@ -16,15 +16,25 @@ static void mount(struct lab_mount *m)
     lm_stuck(m, op);
 }
 
+static void setup(struct lab *l)
+{
+    lab_store(l, MINE, 2);
+    lab_foreign(l, THEIRS, 7);
+}
+
+static const struct lab_lane lanes[] = {{"revalidator", lab_revalidate}, {0}};
+
 static const struct lab_protocol protocols[] = {
     {.name = "shipped", .what = "a helper thread notifies the kernel, and holds nothing"},
     {.name = "in-the-handler",
      .what = "the thread that serves /dev/fuse notifies the kernel itself",
      .faults = FAULT_BIT(notify_in_handler),
+     .not_on_cache = true,
      .on_mount = DEADLOCK},
     {.name = "under-the-lock",
      .what = "a helper notifies the kernel, holding the lock that a WRITE needs",
      .faults = FAULT_BIT(lock_over_unmap) | FAULT_BIT(unmap_without_fsync),
+     .on_cache = DEADLOCK,
      .on_mount = DEADLOCK},
     {0}};
 
@@ -53,6 +63,9 @@ const struct lab_entry entry_notify_deadlock = {
                 "does, which holds no lock that a handler takes; OPEN is parked and answered when "
                 "it is done.",
     .protocols = protocols,
+    .lanes = lanes,
+    .setup = setup,
+    .schedule = "revalidator until end\n",
     .mount = mount,
     .mount_options = "shards=1",
 };

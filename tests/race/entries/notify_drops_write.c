@@ -38,11 +38,33 @@ static void mount(struct lab_mount *m)
     lm_wait(m, reval);
 }
 
+static void setup(struct lab *l)
+{
+    lab_load(l, MINE);
+    lab_foreign(l, THEIRS, 7);
+}
+
+static void writer(struct lab *l)
+{
+    lab_write(l, MINE, 2, 1);
+}
+
+static void storer(struct lab *l)
+{
+    lab_load(l, MINE);
+    lab_store(l, OTHER, 3);
+    lab_writeback(l, 0);
+}
+
+static const struct lab_lane lanes[] = {
+    {"application", storer}, {"application2", writer}, {"revalidator", lab_revalidate}, {0}};
+
 static const struct lab_protocol protocols[] = {
     {.name = "shipped", .what = "fsync(), and the notification under the inode lock that it takes"},
     {.name = "notify-alone",
      .what = "the notification, and nothing else",
      .faults = FAULT_BIT(unmap_without_fsync),
+     .on_cache = LOST,
      .on_mount = LOST},
     {0}};
 
@@ -71,5 +93,14 @@ const struct lab_entry entry_notify_drops_write = {
         "is held unanswered. fsync(2) takes the inode lock, so no write(2) is between its copy and "
         "its answer.",
     .protocols = protocols,
+    .world = {.pages = 1},
+    .lanes = lanes,
+    .setup = setup,
+    .schedule = "application2 until kernel.copied # write(2): in the page, and not sent\n"
+                "revalidator until reval.unmapped\n"
+                "application until kernel.filled  # a fault: the daemon does not have the bytes\n"
+                "application2 until end           # now it has\n"
+                "application until end            # a store, and the page is written back\n"
+                "revalidator until end\n",
     .mount = mount,
 };

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A page that the kernel writes back, answered with an error. */
+#include <errno.h>
+
 #include "tests/race/mount/mount.h"
 
 #define FIRST  8
@@ -19,11 +21,29 @@ static void mount(struct lab_mount *m)
     lm_say(m, SERVER, "has room again");
 }
 
+static void setup(struct lab *l)
+{
+    lab_load(l, FIRST);
+    lab_load(l, SECOND);
+    fr_fail(&l->server, FR_WRITE, -ENOSPC, 1);
+}
+
+static void application(struct lab *l)
+{
+    lab_store(l, FIRST, 2);
+    lab_fsync(l);
+    lab_store(l, SECOND, 3);
+    lab_writeback(l, 1);
+}
+
+static const struct lab_lane lanes[] = {{"application", application}, {0}};
+
 static const struct lab_protocol protocols[] = {
     {.name = "shipped", .what = "taken, kept dirty, sent again; the error is for fsync to tell"},
     {.name = "refuse",
      .what = "answered with the server's error",
      .faults = FAULT_BIT(refuse_writepage),
+     .on_cache = LOST,
      .on_mount = LOST},
     {0}};
 
@@ -50,5 +70,8 @@ const struct lab_entry entry_refused_writepage = {
                 "dirty in the daemon until the server has committed it. Errors of the server reach "
                 "fsync(2) and close(2), and the WRITE is tried again.",
     .protocols = protocols,
+    .lanes = lanes,
+    .setup = setup,
+    .schedule = "application until end\n",
     .mount = mount,
 };

@@ -14,11 +14,37 @@ static void mount(struct lab_mount *m)
     lm_wait(m, lm_start(m, "application", LM_READ, 2 * PAGE_SIZE, 0, 1));
 }
 
+static void setup(struct lab *l)
+{
+    lab_load(l, MINE);
+}
+
+static void storer(struct lab *l)
+{
+    lab_store(l, MINE, 2);
+}
+
+static void reader(struct lab *l)
+{
+    lab_load(l, PAGE_SIZE);
+    lab_load(l, 2 * PAGE_SIZE);
+}
+
+static void foreign(struct lab *l)
+{
+    fr_truncate(l->file, PAGE_SIZE);
+    lab_say(l, "another client truncates the file to one page");
+}
+
+static const struct lab_lane lanes[] = {
+    {"application", storer}, {"application2", reader}, {"foreign", foreign}, {0}};
+
 static const struct lab_protocol protocols[] = {
     {.name = "shipped", .what = "READs are padded with zeros up to the size last told"},
     {.name = "size-from-read",
      .what = "the end of file in a READ's reply is believed, and passed on",
      .faults = FAULT_BIT(size_from_read),
+     .on_cache = LOST,
      .on_mount = LOST},
     {0}};
 
@@ -43,5 +69,10 @@ const struct lab_entry entry_short_read = {
                 "has fetched what is dirty beyond it.",
     .protocols = protocols,
     .world = {.pages = 4},
+    .lanes = lanes,
+    .setup = setup,
+    .schedule = "application until end            # dirty in the kernel, and nowhere else\n"
+                "foreign until end\n"
+                "application2 until end           # two READs: one meets the end, one is beyond\n",
     .mount = mount,
 };

@@ -105,7 +105,7 @@ static struct lane *lane_of_caller(void)
 {
     unsigned id = sim_self();
 
-    for (unsigned i = 0; i < run.nlanes; i++)
+    for (unsigned i = 0; i < run.nlanes && id; i++)
         if (run.lane[i].fiber == id)
             return &run.lane[i];
     return NULL;
@@ -826,6 +826,22 @@ static void leave_out(const char *schedule)
         run.lane[i].left_out = run.lane[i].body && !names_lane(schedule, run.lane[i].name);
 }
 
+/* The verdict of a deadlock: who waits. */
+static void name_stuck(struct lab *l)
+{
+    char who[256] = "";
+
+    for (unsigned i = 0; i < run.nlanes; i++)
+        if (run.lane[i].body && !run.lane[i].done) {
+            size_t n = strlen(who);
+
+            snprintf(who + n, sizeof who - n, "%s%s", n ? ", " : "", run.lane[i].name);
+        }
+    free(l->result.verdict);
+    if (asprintf(&l->result.verdict, "nobody can go on: %s", who) < 0)
+        abort();
+}
+
 /* `schedule` or `policy`. */
 static int run_lanes(const struct lab_entry *e, const struct lab_protocol *p, const char *schedule,
                      const struct sim_policy *policy, struct lab_result *result)
@@ -864,6 +880,8 @@ static int run_lanes(const struct lab_entry *e, const struct lab_protocol *p, co
     ok = ok && sim_until(all_done, NULL);
     sim_set_policy(&scripted);
     ok = ok && run_alone("check", check_body);
+    if (!ok)
+        name_stuck(l);
     l->result.steps = sim_steps();
     l->result.outcome = rc                ? FAILED
                         : !ok             ? DEADLOCK

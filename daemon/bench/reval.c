@@ -169,6 +169,8 @@ static bool check(struct asked *a, struct rv_options *o, const struct bench_opti
             a->pages = quick_pages;
         }
     }
+    if (o->settle_ms < 0)
+        o->settle_ms = b->quick ? 15 : 300;
     o->rounds = o->rounds ? o->rounds : 5;
     o->writer_s = o->writer_s > 0 ? o->writer_s : 2;
     o->changes = o->changes ? o->changes : 5;
@@ -176,7 +178,15 @@ static bool check(struct asked *a, struct rv_options *o, const struct bench_opti
     o->patience_s = o->patience_s > 0 ? o->patience_s : 10;
     if (a->max_pages < 0)
         a->max_pages = 16384;
-    if (a->max_pages > 1 << 24)
+    if (o->rounds > 64)
+        bench_fail(0, "--rounds=%d: expected 1 to 64", (int)o->rounds);
+    else if (o->delay_ms < 1 || o->delay_ms > 60000)
+        bench_fail(0, "--delay=%d: expected 1 to 60000 (milliseconds)", (int)o->delay_ms);
+    else if (o->changes > 100000)
+        bench_fail(0, "--changes=%d: expected 1 to 100000", (int)o->changes);
+    else if (o->opens_max > 10000000)
+        bench_fail(0, "--max-files=%d: expected 1 to 10000000", (int)o->opens_max);
+    else if (a->max_pages > 1 << 24)
         bench_fail(0, "--max-pages=%d: expected at most %u", a->max_pages, 1u << 24);
     else if (o->delay_command && o->fault_control)
         bench_fail(0,
@@ -191,7 +201,7 @@ static bool check(struct asked *a, struct rv_options *o, const struct bench_opti
 int bench_revalidate(int argc, const char **argv)
 {
     struct bench_options b = BENCH_OPTIONS_INIT;
-    struct rv_options o = {.delay_ms = 100};
+    struct rv_options o = {.delay_ms = 100, .settle_ms = -1};
     struct asked a = {.max_pages = -1};
     const struct poptOption what[] = {
         {"dir", 'd', POPT_ARG_ARGV, &a.dirs, 0, "what to measure: a directory (may be repeated)",
@@ -210,6 +220,8 @@ int bench_revalidate(int argc, const char **argv)
          "of none,byte,whole,grown,shrunk,replaced only these", "LIST"},
         {"rounds", 0, POPT_ARG_INT, &o.rounds, 0, "of a small cell in each repetition (default 5)",
          "N"},
+        {"settle", 0, POPT_ARG_INT, &o.settle_ms, 0,
+         "between making files and caching them (default 300)", "MS"},
         {"patience", 0, POPT_ARG_DOUBLE, &o.patience_s, 0,
          "how long what is stale is waited for (default 10)", "SECONDS"},
         {"writer-seconds", 0, POPT_ARG_DOUBLE, &o.writer_s, 0,

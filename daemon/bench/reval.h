@@ -47,6 +47,7 @@ extern const char *const rv_state_names[], *const rv_change_names[]; /* NULL-ter
 struct rv_options {
     struct targets targets;
     unsigned rounds;     /* in each repetition, of a cell with few pages */
+    int settle_ms;       /* between making a file and caching it; -1: to be chosen */
     double patience_s;   /* how long something stale is waited for */
     double writer_s;     /* how long the writers of part "writer" are watched */
     unsigned changes;    /* of part "staleness" in each repetition */

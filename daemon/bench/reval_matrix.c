@@ -2,12 +2,11 @@
 /*
  * The matrix of the revalidation benchmark. One round of a cell:
  *
- *     make a file elsewhere; read it here, and bring it into the state (mapped, dirty, ...)
- *     change it elsewhere
- *     open it here        <- timed
- *     read one byte that changed  <- timed from the same start; again until it is the new one
- *     read everything: what is still old? how much was fetched again?
- *     sync, close; look from elsewhere: what of ours is missing, what of theirs?
+ *     make a file elsewhere, and let it grow old; read it here, and bring it into the state
+ * (mapped, dirty, ...) change it elsewhere open it here        <- timed read one byte that changed
+ * <- timed from the same start; again until it is the new one read everything: what is still old?
+ * how much was fetched again? sync, close; look from elsewhere: what of ours is missing, what of
+ * theirs?
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +17,8 @@
 #include <unistd.h>
 
 #include "daemon/bench/reval.h"
+
+enum { ROUNDS_MAX = 64 };
 
 struct round {
     struct rv_cell *rv;
@@ -197,14 +198,9 @@ static int finish(struct round *r)
 static int one_round(struct cell *c, struct round *r)
 {
     struct rv_cell *rv = r->rv;
-    int fd = -1,
-        rc = rv_file_make(&r->file, rv->target, rv->pages ? rv->pages : RV_PAGES_EMPTY, rv->change);
-    const char *at = "making the file";
+    const char *at = "caching it";
+    int fd = -1, rc = into_state(r);
 
-    if (rc == 0) {
-        at = "caching it";
-        rc = into_state(r);
-    }
     if (rc == 0) {
         rv_wait_a_tick();
         at = "changing it elsewhere";
@@ -236,56 +232,90 @@ static unsigned rounds_of(const struct rv_cell *rv)
 {
     unsigned fit = rv->pages ? 4096 / rv->pages : rv->o->rounds;
     unsigned n = fit < rv->o->rounds ? fit : rv->o->rounds;
-    return n ? n : 1;
+    return n == 0 ? 1 : n > ROUNDS_MAX ? ROUNDS_MAX : n;
+}
+
+/* The files of all rounds, and then time for them to be older than any client doubts. */
+static int make_files(struct cell *c, struct round *rounds, unsigned n)
+{
+    struct rv_cell *rv = cell_arg(c);
+    unsigned pages = rv->pages ? rv->pages : RV_PAGES_EMPTY, ms = rv->o->settle_ms;
+    int rc = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        rounds[i].rv = rv;
+        rounds[i].fd = -1;
+        if (rc == 0)
+            rc = rv_file_make(&rounds[i].file, rv->target, pages, rv->change);
+    }
+    if (rc < 0)
+        return cell_fail(c, "making the file: %s", strerror(-rc));
+    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+    return 0;
+}
+
+static void give_samples(struct cell *c, const struct round *rounds, unsigned n)
+{
+    double open_us[ROUNDS_MAX] = {0}, fresh_us[ROUNDS_MAX] = {0};
+    double lost = 0, lost_foreign = 0, stale_opens = 0, stale_pages = 0, fetched = 0;
+    bool knows_fetched = true;
+    unsigned fresh = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        const struct round *r = &rounds[i];
+        open_us[i] = r->open_us;
+        if (r->fresh_us >= 0)
+            fresh_us[fresh++] = r->fresh_us;
+        lost += r->lost_writes;
+        lost_foreign += r->lost_foreign;
+        stale_opens += r->stale_opens != 0;
+        stale_pages += (double)r->stale_pages;
+        fetched += (double)r->fetched / n;
+        knows_fetched = knows_fetched && r->knows_fetched;
+    }
+    cell_times(c, "open", open_us, n);
+    cell_times(c, "fresh", fresh_us, fresh);
+    cell_sample(c, "lost_writes", "count", BETTER_ZERO, lost);
+    cell_sample(c, "lost_foreign", "count", BETTER_ZERO, lost_foreign);
+    cell_sample(c, "stale_opens", "count", BETTER_ZERO, stale_opens);
+    cell_sample(c, "stale_pages", "count", BETTER_ZERO, stale_pages);
+    if (knows_fetched)
+        cell_sample(c, "fetched_again", "bytes", BETTER_NONE, fetched);
+}
+
+/* What the writers of all rounds felt. */
+static void give_histograms(struct cell *c, const struct round *rounds, unsigned n)
+{
+    struct histogram *h = calloc(2, sizeof *h);
+
+    for (unsigned i = 0; h && i < n; i++)
+        if (rounds[i].writers) {
+            histogram_merge(&h[0], &rounds[i].writers->write);
+            histogram_merge(&h[1], &rounds[i].writers->store);
+        }
+    if (h) {
+        cell_histogram(c, "write", &h[0]);
+        cell_histogram(c, "store", &h[1]);
+    }
+    free(h);
 }
 
 int rv_matrix_run(struct cell *c)
 {
-    struct rv_cell *rv = cell_arg(c);
-    unsigned n = rounds_of(rv), fresh = 0, nwriters = 0;
-    double *open_us = calloc(2 * n, sizeof *open_us), *fresh_us = open_us + n;
-    double lost = 0, lost_foreign = 0, stale_opens = 0, stale_pages = 0, fetched = 0;
-    struct histogram *write = calloc(2, sizeof *write);
-    bool knows_fetched = true;
-    int rc = open_us && write ? 0 : -ENOMEM;
+    unsigned n = rounds_of(cell_arg(c));
+    struct round *rounds = calloc(n, sizeof *rounds);
+    int rc = rounds ? make_files(c, rounds, n) : -ENOMEM;
 
-    for (unsigned i = 0; rc == 0 && i < n && !bench_stopped(); i++) {
-        struct round r = {.rv = rv, .fd = -1};
-        rc = one_round(c, &r);
-        if (rc == 0) {
-            open_us[i] = r.open_us;
-            if (r.fresh_us >= 0)
-                fresh_us[fresh++] = r.fresh_us;
-            lost += r.lost_writes;
-            lost_foreign += r.lost_foreign;
-            stale_opens += r.stale_opens != 0;
-            stale_pages += (double)r.stale_pages;
-            fetched += (double)r.fetched / n;
-            knows_fetched = knows_fetched && r.knows_fetched;
-        }
-        if (r.writers) {
-            histogram_merge(&write[0], &r.writers->write);
-            histogram_merge(&write[1], &r.writers->store);
-            nwriters++;
-            free(r.writers);
-        }
-        rv_file_remove(&r.file);
-    }
+    for (unsigned i = 0; rc == 0 && i < n && !bench_stopped(); i++)
+        rc = one_round(c, &rounds[i]);
     if (rc == 0 && !bench_stopped()) {
-        cell_times(c, "open", open_us, n);
-        cell_times(c, "fresh", fresh_us, fresh);
-        if (nwriters) {
-            cell_histogram(c, "write", &write[0]);
-            cell_histogram(c, "store", &write[1]);
-        }
-        cell_sample(c, "lost_writes", "count", BETTER_ZERO, lost);
-        cell_sample(c, "lost_foreign", "count", BETTER_ZERO, lost_foreign);
-        cell_sample(c, "stale_opens", "count", BETTER_ZERO, stale_opens);
-        cell_sample(c, "stale_pages", "count", BETTER_ZERO, stale_pages);
-        if (knows_fetched)
-            cell_sample(c, "fetched_again", "bytes", BETTER_NONE, fetched);
+        give_samples(c, rounds, n);
+        give_histograms(c, rounds, n);
     }
-    free(write);
-    free(open_us);
+    for (unsigned i = 0; rounds && i < n; i++) {
+        free(rounds[i].writers);
+        rv_file_remove(&rounds[i].file);
+    }
+    free(rounds);
     return rc;
 }

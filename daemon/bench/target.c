@@ -131,12 +131,13 @@ static bool open_one(struct targets *all, const char *spec)
     return make_scratch("dir", dir, &t->dir);
 }
 
-/* The same directory by the other way. It may take a moment to appear: attribute caches. */
+/* The same directory by the other way. It may take a moment to appear; not long, for nobody can
+ * have cached that a name so new is not there. */
 static bool open_foreign(struct target *t, const char *dir)
 {
     char path[PATH_MAX], other[PATH_MAX];
     struct stat st;
-    uint64_t until = bench_now() + 65000000000u;
+    uint64_t until = bench_now() + 5000000000u;
     bool seen = false;
 
     if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
@@ -146,7 +147,7 @@ static bool open_foreign(struct target *t, const char *dir)
     target_path(dir, strrchr(t->dir, '/') + 1, path);
     while (!(seen = stat(path, &st) == 0) && bench_now() < until && !bench_stopped()) {
         struct stat any;
-        if (stat(dir, &any) == 0 && any.st_dev == t->dev && bench_now() > until - 64000000000u)
+        if (stat(dir, &any) == 0 && any.st_dev == t->dev && bench_now() > until - 4000000000u)
             break; /* one file system: it would be there by now */
         usleep(100000);
     }

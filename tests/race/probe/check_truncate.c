@@ -96,7 +96,7 @@ static void look_at_tail(struct probe *p, struct tail *t, const struct way *by, 
     close(fd);
     count(&res(p)->reads);
     if ((size_t)st.st_size != t->size || t->floor + got != t->size) {
-        finding(p, promised ? WRONG : STALE, promised, &w, NULL, NULL, 0,
+        finding(p, by == &p->a ? WRONG : STALE, promised, &w, NULL, NULL, 0,
                 "size %lld, readable to %zu, should be %zu", (long long)st.st_size, t->floor + got,
                 t->size);
         return;

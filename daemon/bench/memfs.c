@@ -68,8 +68,13 @@ static struct fuse_entry_param entry_of(fuse_ino_t ino)
 
 static void set_size(struct file *f, size_t size)
 {
-    if (size < f->size)
-        madvise(f->data, f->size, MADV_DONTNEED);
+    if (size < f->size) {
+        /* What is cut off reads as zeros, if the file grows again; the page of the end is kept. */
+        size_t page = (size + 4095) & ~(size_t)4095;
+        memset(f->data + size, 0, (page < f->size ? page : f->size) - size);
+        if (page < f->size)
+            madvise(f->data + page, f->size - page, MADV_DONTNEED);
+    }
     f->size = size;
 }
 

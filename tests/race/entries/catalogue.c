@@ -18,10 +18,10 @@
     X(size_shrink)                                                                                 \
     X(two_in_flight)                                                                               \
     X(fill_vs_punch)                                                                               \
-    X(error_lost)                                                                                  \
-    X(evict_dirty_index)                                                                           \
     X(notify_deadlock)                                                                             \
     X(refused_writepage)                                                                           \
+    X(error_lost)                                                                                  \
+    X(evict_dirty_index)                                                                           \
     X(notify_drops_write)                                                                          \
     X(short_read)                                                                                  \
     X(inode_lock)                                                                                  \

@@ -535,21 +535,55 @@ static int search_one(const struct lab_entry *e, const struct lab_protocol *p,
     return good ? EXPECTED : UNEXPECTED;
 }
 
-static int search_entry(const struct lab_entry *e, const struct options *o)
+struct tally {
+    unsigned good, bad;
+};
+
+static void search_entry(const struct lab_entry *e, const struct options *o, json_t *out,
+                         struct tally *t)
+{
+    for (const struct lab_protocol *p = e->protocols; p->name; p++) {
+        if ((o->protocol && strcmp(o->protocol, p->name) != 0) || p->not_on_cache)
+            continue;
+        if (search_one(e, p, o, out) == EXPECTED)
+            t->good++;
+        else
+            t->bad++;
+    }
+}
+
+/* NULL at the first name that is wrong, and that was said. */
+static const struct lab_entry *searchable(const char *name, const struct options *o)
+{
+    const struct lab_entry *e = race_entry(name);
+
+    if (!e || (o->protocol && !race_protocol(e, o->protocol)))
+        return NULL;
+    if (!e->lanes) {
+        race_fail(0, "%s needs the real kernel: nothing to search", name);
+        return NULL;
+    }
+    return e;
+}
+
+static int search_names(const char **names, const struct options *o)
 {
     json_t *out = o->json ? json_array() : NULL;
-    int status = EXPECTED;
+    struct tally t = {0};
 
-    for (const struct lab_protocol *p = e->protocols; p->name; p++)
-        if ((!o->protocol || strcmp(o->protocol, p->name) == 0) && !p->not_on_cache &&
-            search_one(e, p, o, out) != EXPECTED)
-            status = UNEXPECTED;
+    for (const char **name = names; *name; name++)
+        if (!searchable(*name, o))
+            return USAGE;
+    for (const char **name = names; *name; name++)
+        search_entry(searchable(*name, o), o, out, &t);
     if (out) {
         json_dumpf(out, stdout, JSON_INDENT(2));
         putchar('\n');
         json_decref(out);
+    } else {
+        printf("%u passed, %u failed\n", t.good, t.bad);
     }
-    return status;
+    return t.bad ? UNEXPECTED : EXPECTED;
 }
 
 static int checked(const struct options *o, double seconds)
@@ -582,24 +616,16 @@ int race_search(int argc, const char **argv)
         {"quiet", 'q', POPT_ARG_NONE, &o.quiet, 0, "no timeline", NULL},
         {"json", 'j', POPT_ARG_NONE, &o.json, 0, "as JSON", NULL},
         POPT_AUTOHELP POPT_TABLEEND};
-    poptContext context = race_options(argc, argv, table, "NAME");
-    const char *name = context ? poptGetArg(context) : NULL;
+    poptContext context = race_options(argc, argv, table, "NAME...");
+    const char **names = context ? poptGetArgs(context) : NULL;
     int status = context ? checked(&o, o.limits.seconds) : USAGE;
 
     o.limits.runs = (uint64_t)(runs > 0 ? runs : 1);
     o.limits.progress = isatty(2) && !o.quiet;
-    if (status == EXPECTED && !name)
+    if (status == EXPECTED && (!names || !*names))
         status = race_fail(USAGE, "which race? `nfscached-race list` names them");
-    if (status == EXPECTED) {
-        const struct lab_entry *e = race_entry(name);
-
-        if (!e || (o.protocol && !race_protocol(e, o.protocol)))
-            status = USAGE;
-        else if (!e->lanes)
-            status = race_fail(USAGE, "%s needs the real kernel: nothing to search", name);
-        else
-            status = search_entry(e, &o);
-    }
+    if (status == EXPECTED)
+        status = search_names(names, &o);
     if (context)
         poptFreeContext(context);
     free(o.protocol);

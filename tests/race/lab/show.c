@@ -45,7 +45,7 @@ int race_list(int argc, const char **argv)
         return 0;
     }
     for (const struct lab_entry *const *e = lab_catalogue; *e; e++)
-        printf("%2u  %-20s %-9s %-12s %s\n", (*e)->number, (*e)->name, (*e)->year, layers(*e),
+        printf("%2u  %-19s %-10s %-12s %s\n", (*e)->number, (*e)->name, (*e)->year, layers(*e),
                (*e)->title);
     return 0;
 }

@@ -107,6 +107,8 @@ static int fail(const char *path, int rc, bool idle, unsigned patience_s,
                              path, patience_s, ask_bytes(z->size, a));
         return verb_fail(EXIT_FAILED, "%s: stopped; left at %s of memory for the cache", path,
                          ask_bytes(z->size, a));
+    case -ECONNRESET:
+        return verb_fail(EXIT_FAILED, "%s: the mount has ended meanwhile", path);
     case -EBUSY:
         return verb_fail(EXIT_FAILED, "%s: another resize is under way", path);
     case -ERANGE:

@@ -492,8 +492,10 @@ static int search_one(const struct lab_entry *e, const struct lab_protocol *p,
         shorten(&s, &turns, &nturns, r.outcome, &r);
     }
 
-    bool good = p->on_cache == SURVIVED ? how != FOUND && (o->random || how == EXHAUSTED)
-                                        : how == FOUND && r.outcome == p->on_cache;
+    /* One with a known weakness survives its schedule, and no more than that is said of it. */
+    bool good = p->on_cache == SURVIVED
+                    ? p->weakness || (how != FOUND && (o->random || how == EXHAUSTED))
+                    : how == FOUND && r.outcome == p->on_cache;
 
     if (out) {
         json_array_append_new(

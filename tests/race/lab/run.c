@@ -578,8 +578,13 @@ static void note(struct lab *l, uint64_t off, uint8_t value, bool foreign)
 
 static void describe(const struct note *n, char *out, size_t room)
 {
-    snprintf(out, room, "page %llu byte %llu: the %u that %s %s at step %u", PAGE_OF(n->off),
-             BYTE_OF(n->off), n->value, n->who, n->foreign ? "wrote" : "stored", n->step);
+    char when[32] = "before the first step";
+
+    if (n->step)
+        snprintf(when, sizeof when, "at step %u", n->step);
+    snprintf(out, room, "page %llu byte %llu: the %u that %s %s %s", PAGE_OF(n->off),
+             BYTE_OF(n->off), n->value, n->foreign ? "another client" : n->who,
+             n->foreign ? "wrote" : "stored", when);
 }
 
 void lab_store(struct lab *l, uint64_t off, uint8_t value)

@@ -66,6 +66,8 @@ struct search {
     uint8_t used;
     bool closed;   /* nothing new from here on */
     uint64_t slow; /* servers that were made to wait: a mask of their numbers */
+    bool yielded;  /* who ran last gave way by itself ... */
+    bool stayed;   /* ... or did so before, and went on nevertheless */
     bool fine;     /* atomics and points, too */
     struct turn *turns;
     unsigned nturns, cap_turns;
@@ -182,13 +184,13 @@ static void took(struct search *s, unsigned def, unsigned id)
     s->turns[s->nturns++] = (struct turn){s->place, id};
 }
 
-/* The default: whoever ran, or else a server that has something to do and is not slow, or else the
- * first. */
+/* The default: whoever ran and did not yield, or else a server that has something to do and is not
+ * slow, or else the first. */
 static unsigned usual(const struct search *s, const unsigned *ids, unsigned n, unsigned last)
 {
     unsigned i = index_of(ids, n, last);
 
-    if (i < n)
+    if (i < n && !s->yielded)
         return i;
     for (unsigned k = 0; k < n; k++)
         if (k != i && is_server(ids[k]) && !(s->slow >> ids[k] % 64 & 1))
@@ -199,17 +201,23 @@ static unsigned usual(const struct search *s, const unsigned *ids, unsigned n, u
     return i == 0 ? 1 : 0;
 }
 
+/* Who yields may go on at no cost, once: it may be polling for what others do. */
+static uint8_t price(const struct search *s, unsigned id, unsigned last, uint8_t cost)
+{
+    return s->yielded && id == last ? s->stayed : cost;
+}
+
 static unsigned pick_next(struct search *s, const unsigned *ids, unsigned n, unsigned last)
 {
     unsigned def = usual(s, ids, n, last);
     bool prompt = is_server(ids[def]) && !(s->slow >> ids[def] % 64 & 1);
-    uint8_t cost = prompt || index_of(ids, n, last) < n;
+    uint8_t cost = prompt || (index_of(ids, n, last) < n && !s->yielded);
     struct node *node;
 
     if (s->place >= s->nnodes) {
         if (s->closed)
             return def;
-        uint64_t key = (sim_hash() ^ last * 0x9e3779b97f4a7c15ull) + s->slow;
+        uint64_t key = (sim_hash() ^ last * 0x9e3779b97f4a7c15ull) + s->slow + s->stayed;
 
         for (unsigned i = 0; i < n; i++) /* who waits for what is not in the hash */
             key = (key ^ ids[i]) * 0xbf58476d1ce4e5b9ull;
@@ -222,8 +230,8 @@ static unsigned pick_next(struct search *s, const unsigned *ids, unsigned n, uns
         node = &s->nodes[s->nnodes++];
         *node = (struct node){.n = 1, .id = {ids[def]}};
         for (unsigned i = 0; i < n && node->n < OPTIONS; i++)
-            if (i != def && s->used + cost <= s->bound) {
-                node->cost[node->n] = cost;
+            if (i != def && s->used + price(s, ids[i], last, cost) <= s->bound) {
+                node->cost[node->n] = price(s, ids[i], last, cost);
                 node->id[node->n++] = ids[i];
             }
     }
@@ -252,6 +260,8 @@ static unsigned pick_random(struct search *s, const unsigned *ids, unsigned n, u
 
         if (!*p)
             *p = sim_random() | UINT64_C(1) << 63;
+        if (s->yielded && ids[i] == last)
+            continue;
         if (best == n || *p > s->priority[ids[best] % FIBERS])
             best = i;
     }
@@ -281,7 +291,7 @@ static unsigned pick(void *arg, const unsigned *ids, unsigned n, unsigned last, 
     struct search *s = arg;
     unsigned lanes[FIBERS], nlanes = 0, i;
 
-    (void)yielded; /* lanes do not poll: where they yield is a place like others */
+    s->yielded = yielded;
 
     /* The cache's helper threads have no part in it: they run when nobody else can. */
     for (i = 0; i < n; i++)
@@ -289,11 +299,14 @@ static unsigned pick(void *arg, const unsigned *ids, unsigned n, unsigned last, 
             lanes[nlanes++] = ids[i];
     if (nlanes == 0)
         return 0;
+    if (nlanes == 1 && yielded && lanes[0] == last && n > 1)
+        return index_of(ids, n, last) == 0; /* it polls for what a helper thread does */
     if (nlanes == 1)
         return index_of(ids, n, lanes[0]);
     i = s->replay   ? pick_again(s, lanes, nlanes, last)
         : s->random ? pick_random(s, lanes, nlanes, last)
                     : pick_next(s, lanes, nlanes, last);
+    s->stayed = lanes[i] == last && (s->stayed || yielded);
     s->place++;
     return index_of(ids, n, lanes[i]);
 }
@@ -313,6 +326,7 @@ static void run_once(struct search *s, struct lab_result *r)
     s->used = 0;
     s->closed = false;
     s->slow = 0;
+    s->stayed = false;
     s->nturns = 0;
     lab_run_under(s->entry, s->protocol, &policy, r);
     s->runs++;

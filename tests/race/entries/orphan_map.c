@@ -118,6 +118,7 @@ static const struct lab_protocol protocols[] = {
      .faults = UNMAP,
      .not_on_mount = true,
      .hooks = exclude_page_lock,
+     .found = DEADLOCK,
      .weakness = "Each fault takes a lock, and faults on one page stand in line; and the removal "
                  "calls unmap under it. See page-lock-unmap."},
     {.name = "page-lock-unmap",

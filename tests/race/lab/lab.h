@@ -90,10 +90,11 @@ struct lab_protocol {
     const char *what;                    /* one line */
     uint64_t faults;                     /* FAULT_BIT()s */
     enum lab_outcome on_cache, on_mount; /* expected */
-    bool not_on_cache, not_on_mount;     /* it says nothing there */
-    const char *schedule;                /* NULL: the entry's */
-    const struct lab_hook *hooks;        /* ends with a point of NULL; NULL: none */
-    const char *weakness; /* NULL, or what is wrong with it although it survives this */
+    enum lab_outcome found;          /* by a search, where the schedule shows less; else SURVIVED */
+    bool not_on_cache, not_on_mount; /* it says nothing there */
+    const char *schedule;            /* NULL: the entry's */
+    const struct lab_hook *hooks;    /* ends with a point of NULL; NULL: none */
+    const char *weakness;            /* NULL, or what is wrong with it although it survives this */
 };
 
 struct lab_mount; /* tests/race/mount/ */

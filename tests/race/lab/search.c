@@ -489,6 +489,7 @@ static int search_one(const struct lab_entry *e, const struct lab_protocol *p,
     struct lab_result r = {0};
     struct turn *turns = NULL;
     unsigned nturns = 0;
+    enum lab_outcome wanted = p->found ? p->found : p->on_cache;
     enum ending how;
     double seconds;
 
@@ -509,12 +510,12 @@ static int search_one(const struct lab_entry *e, const struct lab_protocol *p,
     /* One with a known weakness survives its schedule, and no more than that is said of it. */
     bool good = p->on_cache == SURVIVED
                     ? p->weakness || (how != FOUND && (o->random || how == EXHAUSTED))
-                    : how == FOUND && r.outcome == p->on_cache;
+                    : how == FOUND && r.outcome == wanted;
 
     if (out) {
         json_array_append_new(
             out, json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:i, s:f, s:b, s:o}", "entry",
-                           e->name, "protocol", p->name, "expected", lab_outcome_name(p->on_cache),
+                           e->name, "protocol", p->name, "expected", lab_outcome_name(wanted),
                            "ending", endings[how], "seen", lab_outcome_name(r.outcome), "schedules",
                            (json_int_t)runs, "pruned", (json_int_t)s.pruned, "preemptions",
                            o->random ? -1 : s.bound, "seconds", seconds, "good", (int)good,

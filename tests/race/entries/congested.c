@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Writeback that gives a page up because the line is busy. */
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define FIRST 8
 #define LATER (2 * PAGE_SIZE + 8)
@@ -10,6 +11,13 @@ static void application(struct lab *l)
     lab_write(l, FIRST, 2, 1);
     lab_write(l, LATER, 3, 1);
     lab_fsync(l);
+}
+
+static void mount(struct lab_mount *m)
+{
+    lm_write(m, FIRST, 2, 1);
+    lm_write(m, LATER, 3, 1);
+    lm_fsync(m);
 }
 
 static const struct lab_lane lanes[] = {{"application", application}, {0}};
@@ -51,5 +59,6 @@ const struct lab_entry entry_congested = {
     .protocols = protocols,
     .world = {.pages = 3},
     .lanes = lanes,
+    .mount = mount,
     .schedule = "application until end\n",
 };

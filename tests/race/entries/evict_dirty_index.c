@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Flush and evict, with nothing but the index of dirty pages between them. */
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define MINE 8
 
@@ -18,6 +19,22 @@ static void application(struct lab *l)
 static void evicter(struct lab *l)
 {
     lab_say(l, "drops what is clean: %llu pages", (unsigned long long)cache_drop_clean(l->c));
+}
+
+/* Frames in flight are referenced here, as the fake kernel's are not; what is acknowledged and not
+ * committed is not. */
+static void mount(struct lab_mount *m)
+{
+    struct lm_op *sync;
+
+    lm_write(m, MINE, 2, 1);
+    lm_write(m, MINE + 100, 3, 1);
+    lm_server(m, "COMMIT:delay=60000:count=1");
+    sync = lm_start(m, "application", LM_FSYNC, 0, 0, 0);
+    lm_server_fired(m);
+    lm_wait(m, lm_start(m, "cache", LM_DROP, 0, 0, 0));
+    lm_server(m, "reboot");
+    lm_wait(m, sync);
 }
 
 static const struct lab_lane lanes[] = {{"application", application}, {"reclaimer", evicter}, {0}};
@@ -56,6 +73,7 @@ const struct lab_entry entry_evict_dirty_index = {
     .protocols = protocols,
     .world = {.pages = 1, .stable_writes = true},
     .lanes = lanes,
+    .mount = mount,
     .setup = setup,
     .schedule = "server hold server.WRITE\n"
                 "application until end            # in flight\n"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A fill that is under way while its page is truncated. */
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define CUT (PAGE_SIZE + 8)
 
@@ -19,6 +20,27 @@ static void readahead(struct lab *l)
 static void reader(struct lab *l)
 {
     lab_load(l, CUT);
+}
+
+#define PAGES_THERE 64
+#define CUT_THERE   (3 * PAGE_SIZE + 8)
+
+/* Two pages are read in order; readahead fetches the others, by a READ that is large enough for a
+ * connection of its own: nobody else waits for its thread. */
+static void mount(struct lab_mount *m)
+{
+    uint64_t mark;
+
+    lm_hold(m, "fetch.answered:2");
+    lm_wait(m, lm_start(m, "application", LM_READ, 0, 0, 1));
+    lm_wait(m, lm_start(m, "application", LM_READ, PAGE_SIZE, 0, 1));
+    lm_arrived(m, "fetch.answered:2", 1);
+    lm_wait(m, lm_start(m, "application", LM_TRUNCATE, 2 * PAGE_SIZE, 0, 0));
+    lm_wait(m, lm_start(m, "application", LM_TRUNCATE, PAGES_THERE * PAGE_SIZE, 0, 0));
+    lm_expect(m, CUT_THERE, 0);
+    mark = lm_mark(m);
+    lm_release(m, "fetch.answered:2");
+    lm_passed(m, "fetch.merged", 2, mark);
 }
 
 static const struct lab_lane lanes[] = {
@@ -56,6 +78,9 @@ const struct lab_entry entry_fill_vs_punch = {
         "that caused it.",
     .protocols = protocols,
     .lanes = lanes,
+    .mount = mount,
+    .mount_pages = PAGES_THERE,
+    .mount_options = "shards=3,nconnect=4",
     .schedule = "readahead until end\n"
                 "server until server.READ.done    # it has read the old bytes\n"
                 "application until end            # cut off, and made longer again: zeros\n"

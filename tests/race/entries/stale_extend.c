@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A write of few bytes that is sent as the whole page. */
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define MINE   8
 #define THEIRS 4000
@@ -14,6 +15,14 @@ static void setup(struct lab *l)
 static void application(struct lab *l)
 {
     lab_write(l, MINE, 2, 1);
+}
+
+static void mount(struct lab_mount *m)
+{
+    lm_load(m, MINE);
+    lm_foreign(m, THEIRS, 7);
+    lm_write(m, MINE, 2, 1);
+    lm_fsync(m);
 }
 
 static const struct lab_lane lanes[] = {
@@ -53,6 +62,7 @@ const struct lab_entry entry_stale_extend = {
     .protocols = protocols,
     .world = {.pages = 1},
     .lanes = lanes,
+    .mount = mount,
     .setup = setup,
     .schedule = "revalidator until reval.asked    # it is known: the file has changed\n"
                 "application until end\n"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Two WRITEs of one byte under way at once. */
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define MINE 8
 
@@ -14,6 +15,21 @@ static void younger(struct lab *l)
 {
     lab_write(l, MINE, 3, 1);
     lab_fsync(l);
+}
+
+/* The server takes its time with the older one; the younger one, if it is sent, overtakes it. */
+static void mount(struct lab_mount *m)
+{
+    struct lm_op *older, *younger;
+
+    lm_write(m, MINE, 2, 1);
+    lm_server(m, "WRITE:delay=300:count=1");
+    older = lm_start(m, "writeback", LM_FLUSH, 0, 0, 0);
+    lm_server_fired(m);
+    lm_write(m, MINE, 3, 1);
+    younger = lm_start(m, "application", LM_FSYNC, 0, 0, 0);
+    lm_wait(m, younger);
+    lm_wait(m, older);
 }
 
 static const struct lab_lane lanes[] = {{"application", older}, {"application2", younger}, {0}};
@@ -49,6 +65,7 @@ const struct lab_entry entry_two_in_flight = {
     .protocols = protocols,
     .world = {.servers = 2, .pages = 1, .stable_writes = true},
     .lanes = lanes,
+    .mount = mount,
     .schedule = "application until end\n"
                 "server until server.WRITE        # it has arrived, and is not done\n"
                 "application2 until end           # the younger one is, and acknowledged\n"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A page that the kernel writes back, compared with what it was not given. */
 #include "tests/race/lab/lab.h"
+#include "tests/race/mount/mount.h"
 
 #define MINE   8
 #define THEIRS 4000
@@ -19,6 +20,33 @@ static void application(struct lab *l)
 static void readahead(struct lab *l)
 {
     lab_prefetch(l, 0);
+}
+
+#define MINE_THERE   (2 * PAGE_SIZE + MINE)
+#define THEIRS_THERE (2 * PAGE_SIZE + THEIRS)
+
+/* The page is the third: two READs in order before it make the daemon read it ahead. */
+static void mount(struct lab_mount *m)
+{
+    struct lm_op *reval;
+    uint64_t mark;
+
+    lm_ready(m, "application2");
+    lm_load(m, MINE_THERE);
+    lm_foreign(m, THEIRS_THERE, 7);
+    lm_hold(m, "reval.waited");
+    reval = lm_start(m, "revalidator", LM_REVALIDATE, 0, 0, 0);
+    lm_arrived(m, "reval.waited", 1);
+    lm_store(m, MINE_THERE, 2);
+    lm_hold(m, "reval.invalidated");
+    lm_release(m, "reval.waited");
+    lm_arrived(m, "reval.invalidated", 1);
+    mark = lm_mark(m);
+    lm_wait(m, lm_start(m, "application2", LM_READ, 0, 0, 1));
+    lm_wait(m, lm_start(m, "application2", LM_READ, PAGE_SIZE, 0, 1));
+    lm_passed(m, "fetch.merged", 2, mark); /* the cache has the new page, the kernel the old */
+    lm_release(m, "reval.invalidated");
+    lm_wait(m, reval);
 }
 
 static const struct lab_lane lanes[] = {
@@ -56,6 +84,8 @@ const struct lab_entry entry_wrong_base = {
     .protocols = protocols,
     .world = {.pages = 1},
     .lanes = lanes,
+    .mount = mount,
+    .mount_pages = 3,
     .setup = setup,
     .schedule =
         "revalidator until reval.waited\n"

@@ -117,6 +117,7 @@ struct lab_entry {
     /* on a mount; NULL: not there */
     void (*mount)(struct lab_mount *m);
     const char *mount_options; /* beside those of every run; NULL: none */
+    uint32_t mount_pages;      /* the file there; 0: as the world says */
 };
 
 /* Ends with NULL. */

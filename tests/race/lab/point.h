@@ -57,7 +57,8 @@ void sim_atomic(const void *object);
 #define atomic_fetch_add(p, v) atomic_fetch_add_explicit(p, v, __ATOMIC_SEQ_CST)
 #define atomic_fetch_sub(p, v) atomic_fetch_sub_explicit(p, v, __ATOMIC_SEQ_CST)
 
-/* In a daemon. Any thread. Threads that come to `name` wait there until it is released. */
+/* In a daemon. Any thread. Threads that come to `name`, or with "NAME:PAGE" to that page there,
+ * wait until it is released. */
 int lab_hold(const char *name);
 void lab_release(const char *name);
 /* How many have come to `name` since it was held; waits until there are `n` or `ms` have passed. */

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -45,12 +46,17 @@ static struct hold *find(const char *name)
     return NULL;
 }
 
-static void wait_here(const char *name)
+static void wait_here(const char *name, uint64_t page)
 {
+    char with_page[sizeof holds->name];
+
+    snprintf(with_page, sizeof with_page, "%s:%llu", name, (unsigned long long)page);
     pthread_mutex_lock(&lock);
 
     struct hold *h = find(name);
 
+    if (!h || !h->active)
+        h = find(with_page);
     if (h && h->active) {
         h->arrived++;
         h->waiting++;
@@ -71,7 +77,7 @@ void lab_point(const char *name, uint64_t page)
     if (lab_on_point)
         lab_on_point(name, page);
     if (atomic_load_explicit(&held, memory_order_relaxed))
-        wait_here(name);
+        wait_here(name, page);
 }
 
 int lab_hold(const char *name)

@@ -281,11 +281,16 @@ void note_add(struct lab_mount *m, const char *who, uint64_t off, uint8_t value,
     pthread_mutex_unlock(&m->lock);
 }
 
-void lm_forgive(struct lab_mount *m, uint64_t off)
+void lm_expect(struct lab_mount *m, uint64_t off, uint8_t value)
+{
+    note_add(m, "application", off, value, false);
+}
+
+void lm_forget(struct lab_mount *m, uint64_t from)
 {
     for (unsigned i = 0; i < m->nnotes; i++)
-        if (m->note[i].off == off)
-            m->note[i].forgiven = true;
+        if (m->note[i].off >= from)
+            m->note[i--] = m->note[--m->nnotes];
 }
 
 /* The note was made just after its event. */
@@ -322,7 +327,7 @@ bool lm_check_bytes(struct lab_mount *m)
         const struct note *n = &m->note[i];
         uint8_t kept = lm_server_byte(m, n->off);
 
-        if (n->forgiven || (kept == n->value && !bad[i]))
+        if (kept == n->value && !bad[i])
             continue;
         describe(m, n, what, sizeof what);
         if (seen[i] < 0)

@@ -78,7 +78,7 @@ struct lane {
 struct note {
     uint64_t off;
     uint8_t value;
-    bool foreign, forgiven;
+    bool foreign;
     uint64_t ns;
     char who[32];
     uint64_t epoch; /* revalidations begun before it */
@@ -122,6 +122,7 @@ struct lab_mount {
     unsigned nevents;
     uint64_t order, trace_seen;
     bool quiet;
+    struct lm_op *nudge;
     bool found; /* by lm_lost() or lm_stale() */
     struct lab_result result;
 };
@@ -165,6 +166,7 @@ struct lm_op *op_post(struct lab_mount *m, const char *lane, enum lm_what what, 
 /* False: not after `ms`. */
 bool op_wait(struct lab_mount *m, struct lm_op *op, unsigned ms);
 const char *op_name(enum lm_what what);
+void lm_nudge(struct lab_mount *m);
 /* True: all have ended. */
 bool lanes_stop(struct lab_mount *m, unsigned ms);
 void lanes_free(struct lab_mount *m);

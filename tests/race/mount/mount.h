@@ -40,12 +40,15 @@ enum lm_what {
     LM_DIRECT_WRITE, /* through a descriptor with O_DIRECT */
     LM_DIRECT_READ,  /* of the byte's page; its result is the byte */
     LM_FSYNC,
-    LM_WRITEBACK, /* the kernel writes the pages [off, off + len) back: sync_file_range(2) */
-    LM_TRUNCATE,  /* ftruncate(2) to `off` */
-    LM_STAT,      /* its result is the size */
-    LM_OPEN,      /* opens the file once more, and closes it: close-to-open revalidates it */
-    LM_CLOSE,     /* the lane's descriptor; its mapping stays */
-    LM_REVALIDATE /* by the command `nfscached revalidate` */
+    LM_WRITEBACK,  /* the kernel writes the pages [off, off + len) back: sync_file_range(2) */
+    LM_TRUNCATE,   /* ftruncate(2) to `off` */
+    LM_STAT,       /* its result is the size */
+    LM_CLOSE,      /* the lane's descriptor; its mapping stays */
+    LM_OPEN,       /* opens the file once more, and closes it: close-to-open revalidates it */
+    LM_DROP,       /* the daemon drops what is clean; its result is the number of pages */
+    LM_FLUSH,      /* the daemon writes back, by a command: no inode lock is held meanwhile */
+    LM_REVALIDATE, /* by the command `nfscached revalidate` */
+    LM_NUDGE       /* not for entries: lm_nudge() */
 };
 
 /* Starts it in `lane`, which is made with its first use and opens and maps the file for itself,
@@ -84,7 +87,7 @@ void lm_server_fired(struct lab_mount *m);
 uint8_t lm_server_byte(struct lab_mount *m, uint64_t off);
 uint64_t lm_server_size(struct lab_mount *m);
 
-/* Whoever comes to the point waits there, from now on. */
+/* Whoever comes to the point waits there, from now on; "POINT:PAGE": with that page. */
 void lm_hold(struct lab_mount *m, const char *point);
 void lm_release(struct lab_mount *m, const char *point);
 /* Waits until `n` have come to it. */
@@ -93,6 +96,11 @@ void lm_arrived(struct lab_mount *m, const char *point, unsigned n);
  * the kernel's function `function` (NULL: no thread is looked at). True: the point. */
 bool lm_arrived_or(struct lab_mount *m, const char *point, unsigned n, struct lm_op *op,
                    const char *thread, const char *function);
+
+/* How far the daemon has come; and waits until it has come by the point, with that page
+ * (LAB_NO_PAGE: any), after that. */
+uint64_t lm_mark(struct lab_mount *m);
+void lm_passed(struct lab_mount *m, const char *point, uint64_t page, uint64_t mark);
 
 /* An event of one's own. */
 void lm_say(struct lab_mount *m, enum lab_column column, const char *format, ...)
@@ -104,7 +112,8 @@ void lm_stale(struct lab_mount *m, const char *format, ...) __attribute__((forma
  * after an fsync the server? Called after mount(), unless it found something itself. True: all
  * is there. */
 bool lm_check_bytes(struct lab_mount *m);
-/* The byte at `off` may be what it is: whoever wrote it was told that it failed. */
-void lm_forgive(struct lab_mount *m, uint64_t off);
+/* From here on it wants `value` there; and knows nothing of what is at `from` and beyond. */
+void lm_expect(struct lab_mount *m, uint64_t off, uint8_t value);
+void lm_forget(struct lab_mount *m, uint64_t from);
 
 #endif

@@ -14,10 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/race/lab/point.h"
 #include "tests/race/mount/internal.h"
 
 #define ARRIVED_SLICE_MS 20
 #define LOOK_SLICE_MS    5
+#define NUDGE_AFTER      20 /* slices */
 
 void lm_fail(struct lab_mount *m, const char *format, ...)
 {
@@ -55,9 +57,12 @@ void lm_release(struct lab_mount *m, const char *point)
 void lm_arrived(struct lab_mount *m, const char *point, unsigned n)
 {
     uint64_t until = lm_now() + (uint64_t)LIMIT_MS * 1000000;
+    unsigned looks = 0;
     int have;
 
     do {
+        if (++looks % NUDGE_AFTER == 0)
+            lm_nudge(m);
         have = steer_arrived(m->steer, point, n, ARRIVED_SLICE_MS);
         steered(m, have, point);
     } while ((unsigned)have < n && lm_now() < until);
@@ -70,8 +75,11 @@ bool lm_arrived_or(struct lab_mount *m, const char *point, unsigned n, struct lm
 {
     uint64_t until = lm_now() + (uint64_t)LIMIT_MS * 1000000;
 
-    while (lm_now() < until) {
+    for (unsigned looks = 1; lm_now() < until; looks++) {
         int have = steer_arrived(m->steer, point, n, LOOK_SLICE_MS);
+
+        if (looks % NUDGE_AFTER == 0)
+            lm_nudge(m);
 
         steered(m, have, point);
         if ((unsigned)have >= n)
@@ -84,6 +92,35 @@ bool lm_arrived_or(struct lab_mount *m, const char *point, unsigned n, struct lm
     lm_fail(m, "waited %u s for %u to come to %s%s%s%s%s", LIMIT_MS / 1000, n, point,
             op ? ", or for the end of " : "", op ? op_name(op->what) : "",
             thread ? ", or for a thread to wait in " : "", thread ? function : "");
+}
+
+uint64_t lm_mark(struct lab_mount *m)
+{
+    return atomic_load(&m->trace->n);
+}
+
+static bool passed(struct lab_mount *m, const char *point, uint64_t page, uint64_t mark)
+{
+    for (; mark < atomic_load(&m->trace->n); mark++) {
+        const struct trace_entry *e = &m->trace->entry[mark % TRACE_SIZE];
+
+        if (e->number == mark + 1 && strcmp(e->name, point) == 0 &&
+            (page == LAB_NO_PAGE || page == e->page))
+            return true;
+    }
+    return false;
+}
+
+void lm_passed(struct lab_mount *m, const char *point, uint64_t page, uint64_t mark)
+{
+    const struct timespec pause = {.tv_nsec = 500000};
+    uint64_t until = lm_now() + (uint64_t)LIMIT_MS * 1000000;
+
+    while (!passed(m, point, page, mark)) {
+        if (lm_now() > until)
+            lm_fail(m, "waited %u s for the daemon to come by %s", LIMIT_MS / 1000, point);
+        nanosleep(&pause, NULL);
+    }
 }
 
 /* ---- the other client, the server ---- */
@@ -221,6 +258,13 @@ static void finish(struct lab_mount *m, int began)
     }
 }
 
+static uint64_t file_size(const struct lab_entry *e)
+{
+    uint32_t pages = e->mount_pages ? e->mount_pages : e->world.pages ? e->world.pages : 2;
+
+    return e->world.size && !e->mount_pages ? e->world.size : (uint64_t)pages * PAGE_SIZE;
+}
+
 int lab_run_on_mount(const struct lab_entry *e, const struct lab_protocol *p,
                      const struct lab_mount_options *o, struct lab_result *result)
 {
@@ -234,7 +278,7 @@ int lab_run_on_mount(const struct lab_entry *e, const struct lab_protocol *p,
     m->entry = e;
     m->protocol = p;
     m->options = o;
-    m->size = e->world.size ? e->world.size : (e->world.pages ? e->world.pages : 2) * PAGE_SIZE;
+    m->size = file_size(e);
     m->result.verdict = strdup("");
     m->ready_fd = m->server_fd = m->keeper_fd = -1;
     pthread_mutex_init(&m->lock, NULL);

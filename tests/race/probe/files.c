@@ -35,12 +35,13 @@ int file_open(struct probe *p, const struct way *w, const char *name, int flags)
 const char *file_make(struct probe *p, const char *name, off_t size)
 {
     int n = p->sh->n_made, fd;
-    char *mine = p->sh->made[n];
+    char *mine;
 
-    if (n == FILES_MAX) {
+    if (n >= FILES_MAX) {
         errno = 0;
         trouble(p, "more than %d files", FILES_MAX);
     }
+    mine = p->sh->made[n];
     snprintf(mine, sizeof p->sh->made[0], "nfscached-probe-%08x.%s", p->run, name);
     p->sh->n_made++;
     fd = file_open(p, &p->a, mine, O_CREAT | O_EXCL | O_RDWR);

@@ -67,7 +67,8 @@ static uint32_t take_locked(struct cache *c, uint32_t below, uint32_t refs)
 /* Nobody refers to it any more; pool lock held. */
 static void put_locked(struct cache *c, uint32_t frame)
 {
-    if (atomic_exchange(&c->frame_refs[frame], 0) & FRAME_GOES && frame > c->goes_above)
+    if (atomic_exchange(&c->frame_refs[frame], 0) & FRAME_GOES && frame > c->goes_above &&
+        frame < c->goes_end)
         c->frames_going--;
     indexmap_put(&c->frame_map, frame);
     c->frames_used--;
@@ -204,12 +205,14 @@ void frames_mark(struct cache *c, uint32_t above)
 {
     pthread_mutex_lock(&c->pool_lock);
     c->goes_above = above;
+    c->goes_end = 0; /* marks of before do not count until they are counted here */
     c->frames_going = 0;
     for (uint64_t f = (uint64_t)above + 1; f < c->frame_map.touched; f++) {
         if (indexmap_taken(&c->frame_map, (uint32_t)f)) {
             atomic_fetch_or(&c->frame_refs[f], FRAME_GOES);
             c->frames_going++;
         }
+        c->goes_end = (uint32_t)f + 1;
         if (f % MARK_BATCH == 0) { /* what is taken meanwhile is marked, or it is not: both do */
             pthread_mutex_unlock(&c->pool_lock);
             pthread_mutex_lock(&c->pool_lock);

@@ -175,7 +175,8 @@ struct cache {
     uint32_t frame_count; /* indexes of frames */
     _Atomic uint32_t frames_used;
     _Atomic uint32_t *frame_refs;
-    uint32_t goes_above; /* while a resize runs: marked frames above it count as ... */
+    /* While a resize runs: marked frames above the one and below the other count as ... */
+    uint32_t goes_above, goes_end;
     _Atomic uint32_t frames_going;
     uint32_t *mask_free; /* stack */
     uint32_t nmask_free, nmask_cap, masks_used;

@@ -18,11 +18,11 @@ static bool is(json_t *cell, const char *param, const char *value)
 static void io_group(json_t *c, char text[96])
 {
     unsigned long block = strtoul(param_at(c, "block"), NULL, 10);
-    bool many = !is(c, "in-flight", "1");
+    bool many = !is(c, "in-flight", "1"), large = block >= 1 << 20;
 
-    snprintf(text, 96, "%s %lu KiB%s%s%s%s", param_at(c, "mode"), block / 1024,
-             *param_at(c, "cache") ? ", " : "", param_at(c, "cache"), many ? ", ×" : "",
-             many ? param_at(c, "in-flight") : "");
+    snprintf(text, 96, "%s %lu %ciB%s%s%s%s", param_at(c, "mode"), block >> (large ? 20 : 10),
+             large ? 'M' : 'K', *param_at(c, "cache") ? ", " : "", param_at(c, "cache"),
+             many ? ", ×" : "", many ? param_at(c, "in-flight") : "");
 }
 
 static void add_limit(struct plot *p, json_t *merged, json_t *c, const char *group)

@@ -193,6 +193,8 @@ extern struct trace *trace_ring;
 /* ---- stuck.c ---- */
 /* Even if one of its threads is still waited for. */
 bool daemon_died(const struct lab_mount *m);
+/* Where the daemon's threads are. */
+void threads_text(const struct lab_mount *m, char *out, size_t room);
 /* A thread of `pid` that is called `name` (NULL: any) waits in the kernel's function `function`
  * itself, for a lock: the innermost frame that is not the scheduler's or a lock's. */
 bool thread_waits_in(pid_t pid, const char *name, const char *function);

@@ -239,7 +239,7 @@ static enum lab_outcome outcome(const struct lab_mount *m)
 /* The end may fail too; under a faulty protocol that is no news. */
 static void finish(struct lab_mount *m, int began)
 {
-    char err[512] = "";
+    char err[2048] = "";
     int rc;
 
     if (m->result.outcome == FAILED)

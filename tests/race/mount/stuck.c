@@ -218,6 +218,34 @@ static bool testify(pid_t pid, pid_t tid, void *arg)
     return false;
 }
 
+struct list {
+    const struct lab_mount *m;
+    char *out;
+    size_t room;
+};
+
+static bool list_one(pid_t pid, pid_t tid, void *arg)
+{
+    struct list *l = arg;
+    const char *point = last_point(l->m, tid);
+    char name[32], stack[256];
+    size_t at = strlen(l->out);
+
+    name_of(pid, tid, name);
+    stack_of(pid, tid, stack, sizeof stack);
+    snprintf(l->out + at, l->room - at, "%s%s: %.*s%s%s", at ? "; " : "", name,
+             (int)strcspn(stack, " "), stack, point ? " since " : "", point ? point : "");
+    return false;
+}
+
+void threads_text(const struct lab_mount *m, char *out, size_t room)
+{
+    struct list l = {m, out, room};
+
+    *out = '\0';
+    each_thread(m->daemon, list_one, &l);
+}
+
 static void tell(struct lab_mount *m, struct lm_op *op)
 {
     struct witness w = {.m = m};

@@ -25,6 +25,7 @@
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/mounts.h"
@@ -34,7 +35,7 @@
 #define MOUNTPOINT  PLACE "/mount"
 #define CONNECTIONS "/sys/fs/fuse/connections"
 #define FUSECTL     0x65735543
-#define ENDING_MS   5000
+#define ENDING_MS   8000 /* the daemon itself gives up on a server after 5 s */
 
 static bool place_made; /* by us */
 
@@ -286,7 +287,9 @@ static int end_daemon(struct lab_mount *m, char *err, size_t room)
         kill(m->daemon, SIGKILL);
     status = child_wait(m->daemon, ENDING_MS);
     if (status == -1) {
-        snprintf(err, room, "unmounted, and the daemon does not end");
+        size_t n = (size_t)snprintf(err, room, "unmounted, and the daemon does not end: ");
+
+        threads_text(m, err + n, room - n);
         rc = -ETIMEDOUT;
         world_abort(m);
         kill(m->daemon, SIGKILL);
@@ -301,6 +304,28 @@ static int end_daemon(struct lab_mount *m, char *err, size_t room)
     return rc;
 }
 
+static unsigned come_by(const struct lab_mount *m, const char *point)
+{
+    uint64_t n = atomic_load(&m->trace->n), from = n > TRACE_SIZE ? n - TRACE_SIZE : 0;
+    unsigned count = 0;
+
+    for (; from < n; from++)
+        count += m->trace->entry[from % TRACE_SIZE].number == from + 1 &&
+                 strcmp(m->trace->entry[from % TRACE_SIZE].name, point) == 0;
+    return count;
+}
+
+/* One that was held goes on: unmounted under it, the daemon would wait for it as for a server that
+ * is away. */
+static void revalidations_end(const struct lab_mount *m)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    uint64_t until = lm_now() + (uint64_t)ENDING_MS * 1000000;
+
+    while (come_by(m, "reval.asked") > come_by(m, "reval.done") && lm_now() < until)
+        nanosleep(&pause, NULL);
+}
+
 int world_end(struct lab_mount *m, char *err, size_t room)
 {
     char path[PATH_ROOM + 8], answer[512];
@@ -313,6 +338,8 @@ int world_end(struct lab_mount *m, char *err, size_t room)
         server_ask(m, "resume", answer, sizeof answer);
         server_ask(m, "clear", answer, sizeof answer);
     }
+    if (!m->over)
+        revalidations_end(m);
     if (!lanes_stop(m, m->over ? 0 : ENDING_MS)) {
         world_abort(m);
         lanes_stop(m, LIMIT_MS);

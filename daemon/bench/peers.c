@@ -329,14 +329,17 @@ int bench_peers(int argc, const char **argv)
             status =
                 bench_fail(BENCH_FAILED, "%s: the script ended with status %d", places[i].name, rc);
     }
+    peers_aims(all);
     json_object_set_new(all, "seconds", json_real((double)(bench_now() - start) / 1e9));
     if (bench_stopped()) {
         json_object_set_new(all, "interrupted", json_true());
         status = BENCH_INTERRUPTED;
     }
-    if (!o.quiet && !(o.json && strcmp(o.json, "-") == 0))
+    if (!o.quiet && !(o.json && strcmp(o.json, "-") == 0)) {
         for (int i = 0; i < PLACES; i++)
             peers_table_print(all, places[i].name);
+        peers_aims_print(all);
+    }
     if (o.json && done && result_save(all, o.json) < 0)
         status = BENCH_FAILED;
     if (o.report && done) {

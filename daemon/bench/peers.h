@@ -12,8 +12,8 @@ void peers_merge(json_t *all, json_t *part, const char *place, const char *note)
 /* Adds the ratios of ours to all others of a place, and to its limits: cells of "peers". */
 void peers_ratios(json_t *all, const char *place);
 
-/* The i-th metric of a cell, if clients are compared by it: of most cells the first that is a time
- * or a rate; of a revalidation all of them. Else NULL. */
+/* The i-th metric of a cell, if clients are compared by it: of most cells the time of one
+ * operation, or else the first time or rate; of a revalidation all of them. Else NULL. */
 json_t *peers_metric(json_t *cell, size_t i);
 
 /* "io read sequential 1M cold mb_s": what a line of the tables is called. */
@@ -22,6 +22,10 @@ void peers_work(json_t *cell, json_t *metric, char text[PEERS_WORK]);
 
 /* The sum of all samples of a metric in the cells of a target; negative if it has none. */
 double peers_sum(json_t *all, const char *target, const char *name);
+
+/* Sets "aims": how far ours is from what it is to reach, where both were measured. */
+void peers_aims(json_t *all);
+void peers_aims_print(json_t *all);
 
 /* Prints what was measured at a place. */
 void peers_table_print(json_t *result, const char *place);

@@ -116,11 +116,61 @@ static void above_one_is_better(void **state)
     json_decref(all);
 }
 
+/* By an aim of each kind: a rate against a client, a time against a limit; what was not measured is
+ * left out. */
+static void aims_are_ratios_of_medians(void **state)
+{
+    json_t *all = json_pack("{s:[], s:[]}", "targets", "cells"),
+           *cells = json_object_get(all, "cells");
+
+    json_array_append_new(
+        cells, cell("io", "guest:ours", "write sequential 1M 1", "mb_s", "more", 1, 95, 200));
+    json_array_append_new(
+        cells, cell("io", "guest:kernel v3", "write sequential 1M 1", "mb_s", "more", 1, 100, 200));
+    json_array_append_new(cells, cell("meta", "host:ours", "open", "op_p50_us", "less", 1, 50, 90));
+    json_array_append_new(
+        cells, cell("limits", "host:fuse+libnfs", "open", "open_p50_us", "less", 1, 40, 90));
+    peers_aims(all);
+
+    json_t *list = json_object_get(all, "aims");
+    int met = 0;
+    double ratio = 0;
+
+    assert_int_equal(json_array_size(list), 2);
+    assert_int_equal(
+        json_unpack(json_array_get(list, 0), "{s:f, s:b}", "ratio", &ratio, "met", &met), 0);
+    assert_true(ratio == 0.8 && !met);
+    assert_int_equal(
+        json_unpack(json_array_get(list, 1), "{s:f, s:b}", "ratio", &ratio, "met", &met), 0);
+    assert_true(ratio == 0.95 && met);
+    json_decref(all);
+}
+
+/* A storm is compared by the time of one operation, an io cell by its rate, wherever they stand. */
+static void one_metric_speaks_for_a_cell(void **state)
+{
+    json_t *c = cell("meta", "ours", "open", "per_s", "more", 1, 2, 3), *d;
+
+    json_array_append(
+        json_object_get(c, "metrics"),
+        metric_at(d = cell("meta", "ours", "open", "op_p50_us", "less", 1, 2, 3), "op_p50_us"));
+    assert_null(peers_metric(c, 0));
+    assert_ptr_equal(peers_metric(c, 1), metric_at(d, "op_p50_us"));
+    json_object_set_new(c, "benchmark", json_string("io"));
+    assert_ptr_equal(peers_metric(c, 0), metric_at(c, "per_s"));
+    assert_null(peers_metric(c, 1));
+    assert_null(peers_metric(c, 2));
+    json_decref(c);
+    json_decref(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(places_do_not_mix),
         cmocka_unit_test(above_one_is_better),
+        cmocka_unit_test(aims_are_ratios_of_medians),
+        cmocka_unit_test(one_metric_speaks_for_a_cell),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

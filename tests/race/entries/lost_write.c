@@ -62,8 +62,10 @@ const struct lab_entry entry_lost_write = {
         "the "
         "wait was over and before its turn came. The bit that was cleared was that of the new "
         "store.",
-    .source = "mm/truncate.c invalidate_inode_pages2_range() of 2.6.17; fixed by 'NFS: fix the "
-              "VM's invalidate_inode_pages2() to not lose dirty pages', 2006",
+    .source = "nfs list, 17 and 24 February 2006, 'Problems with mmap consistency' (Olaf Kirch, "
+              "Trond Myklebust, Andrea Arcangeli), to linux-kernel on 31 March 2006; mm/truncate.c "
+              "invalidate_inode_pages2_range() of 2.6.17; test_clear_page_dirty() went with "
+              "fba2591bf4e4, Linus Torvalds, December 2006",
     .mechanism = "Write-and-wait says that nothing was dirty when it ended. It says nothing of the "
                  "time after, and nothing keeps applications from storing. Whoever takes 'clean a "
                  "moment ago' for 'clean' under the page's lock drops a write that was "

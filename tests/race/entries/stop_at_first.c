@@ -56,11 +56,13 @@ const struct lab_entry entry_stop_at_first = {
         "The loop of invalidate_inode_pages2_range() ran while (!ret && ...). A page that was "
         "dirty again, or whose release was refused, set ret to -EIO; the loop ended there. So "
         "one busy page early in a file left every later page as it was, and the caller, which "
-        "had just been told by the server that the file is another, went on to read them. The "
-        "same rewrite that saved the dirty page of 2006 made the loop go on and return the "
-        "error at its end.",
-    .source = "mm/truncate.c invalidate_inode_pages2_range() of 2.6.17 and of 2.6.18 and later "
-              "(where ret is set and the loop continues)",
+        "had just been told by the server that the file is another, went on to read them. "
+        "Arcangeli's patch of February 2006 against the lost write made the loop go on and return "
+        "the error at its end; NeilBrown sent that half by itself in August: nothing justifies "
+        "giving up early, and nothing can keep a page from being stored to meanwhile.",
+    .source = "nfs list, 24 February 2006, 'Problems with mmap consistency' (Andrea Arcangeli; "
+              "linux-kernel 31 March 2006); linux-kernel, 29 August 2006, 'Invalidate_inode_pages2 "
+              "shouldn't abort on first error' (NeilBrown); mm/truncate.c of 2.6.17",
     .mechanism = "Invalidation is asked to do two things: to drop what is stale, and to report "
                  "what it could not drop. Taking the report for a reason to stop makes the "
                  "second undo the first. Under steady stores there is always such a page.",

@@ -64,7 +64,7 @@ static const struct lab_protocol protocols[] = {
      .what = "the flag goes first, but others wait: Layton's bit lock",
      .faults = FAULT_BIT(token_first),
      .weakness = "Right as long as whoever reads looks at the lock as well as at the flag, in "
-                 "that order: three follow-ups added the barriers."},
+                 "that order; the first version did not everywhere (17dfeb911339)."},
     {0}};
 
 const struct lab_entry entry_flag_order = {
@@ -79,8 +79,9 @@ const struct lab_entry entry_flag_order = {
         "to were missing. Clearing it after the invalidation loses a flag that was set while "
         "it ran. The fix is a lock bit that covers both, and on which others wait.",
     .source = "d529ef83c355 'NFS: fix the handling of NFS_INO_INVALID_DATA flag in "
-              "nfs_revalidate_mapping', Jeff Layton, 2014 (3.14), and its follow-ups; "
-              "fs/nfs/inode.c NFS_INO_INVALIDATING",
+              "nfs_revalidate_mapping', Jeff Layton, 2014 (3.14), 17dfeb911339 "
+              "'NFS: Fix races in nfs_revalidate_mapping', Trond Myklebust; fs/nfs/inode.c "
+              "NFS_INO_INVALIDATING",
     .mechanism =
         "The flag says two things: something is to be done, and it is being done. One bit "
         "cannot. Cleared first it lies to those who come during the work; cleared last it "

@@ -70,8 +70,8 @@ const struct lab_entry entry_size_shrink = {
         "grown in between by the client's own hand. A GETATTR that is slower than a write then "
         "sets the size of before; a kernel that is told a smaller size throws away the pages "
         "beyond it, dirty or not. FUSE met it in 2007 and counts versions of the attributes "
-        "since; network file systems with buffered data meet it anew whenever a reply path "
-        "forgets to ask, most recently in 2026.",
+        "since; network file systems with buffered data of their own meet it anew whenever one "
+        "reply path forgets to ask whether the answer is older than the data.",
     .source = "1fb69e781729 'fuse: fix race between getattr and write' (Miklos Szeredi, 2007); "
               "fs/nfs/inode.c nfs_wcc_update_inode() and nfs_update_inode() (have_writers)",
     .mechanism = "A size is true at one instant. The reply carries no date, so the client cannot "

@@ -14,9 +14,10 @@
 #define BIT_DEADLOCK 8
 #define BIT_UNSTORED 16 /* a byte is taken for stored, and sent, that was not */
 #define BIT_LATENT   32 /* wrong in the cache, and not seen by anybody yet */
-#define BIT_ALARM    64 /* a mapped page came back and no twin is known (cache/write.c) */
+#define BIT_UNSAFE   64 /* the next restart of the server would lose it */
+#define BIT_ALARM    128 /* a mapped page came back and no twin is known (cache/write.c) */
 #ifndef CHECK
-#define CHECK 127
+#define CHECK 255
 #endif
 #define TEXT(x) #x
 #define MUST(outcome, what, condition)                                                             \
@@ -24,9 +25,10 @@
     :: !(CHECK & BIT_##outcome) || (condition)                                                           \
     :: else -> printf(TEXT(! outcome page %d: what \n), p); assert(false)                          \
     fi
-/* An actor begins something; comes to a point of the sources. */
+/* An actor begins something; comes to a point of the sources; a request is on its way. */
 #define DOES(lane, what) printf(TEXT(@ lane does what %d \n), p)
 #define AT(lane, point)  printf(TEXT(@ lane at point %d \n), p)
+#define ASKS(call)       printf(TEXT(@ server asked call %d \n), p)
 
 /* ---- state ------------------------------------------------------------------------------------ */
 
@@ -155,18 +157,25 @@ byte q, set; /* in the hands of one step: 0 between two */
 #define KEPT (P.todo | P.inflight | P.unstable | P.committing)
 #define HELD(C, x)                                                                                 \
     ((((P.todo | P.unstable | P.committing) & C) && P.d.x == P.last.x) ||                          \
-     ((P.inflight & C) && P.wb.x == P.last.x) || P.stable.x == P.last.x)
+     ((P.inflight & C) && P.wb.x == P.last.x))
+#define STORE_HELD                                                                                 \
+    ((P.state == UPTODATE && P.dirty && P.k.l == P.last.l) ||                                      \
+     (P.writeback && P.out.l == P.last.l) || HELD(L, l))
+#define CALL_HELD (P.gap || HELD(W, w))
 
 inline check()
 {
     MUST(LOST, the last store is neither in the kernel nor here nor at the server,
-         (P.state == UPTODATE && P.dirty && P.k.l == P.last.l) ||
-         (P.writeback && P.out.l == P.last.l) || HELD(L, l));
+         STORE_HELD || P.s.l == P.last.l);
     MUST(LOST, the last write(2) is neither under way nor here nor at the server,
-         P.gap || HELD(W, w));
-    MUST(LOST, the mapping does not show the last store,
+         CALL_HELD || P.s.w == P.last.w);
+    MUST(UNSAFE, the last store is dropped before the server has committed it,
+         STORE_HELD || P.stable.l == P.last.l);
+    MUST(UNSAFE, the last write(2) is dropped before the server has committed it,
+         CALL_HELD || P.stable.w == P.last.w);
+    MUST(STALE, the mapping does not show the last store,
          P.state != UPTODATE || P.locked || P.k.l == P.last.l);
-    MUST(LOST, the mapping does not show the last write(2),
+    MUST(STALE, the mapping does not show the last write(2),
          P.state != UPTODATE || P.locked || P.k.w == P.last.w);
     MUST(LATENT, the cache does not have the last store,
          !(P.valid & L) || P.dirty || P.writeback || P.d.l == P.last.l);
@@ -252,6 +261,7 @@ inline fetch_new(i, by_read)
     :: else
     fi;
     P.generation = generation;
+    ASKS(READ);
     P.fetch[i].state = SENT;
     P.fetch[i].generation = generation;
     P.fetch[i].owned = by_read
@@ -373,6 +383,7 @@ inline write_call()
 
 inline commit_start()
 {
+    ASKS(COMMIT);
     commit = SENT;
     EVERY(Q.committing = Q.committing | Q.unstable; Q.unstable = 0)
 }

@@ -32,7 +32,8 @@
  * Bounds, by -D: PAGES, REVALS, STORES, CALLS, FOREIGN, READAHEADS, KRECLAIMS (by the kernel),
  * RECLAIMS (by the cache), REBOOTS. Loads, faults and the kernel's writeback are not bounded. Kinds
  * of world: UNSTABLE=1 (WRITE is not durable before COMMIT), OWNTOKEN=1 (own WRITEs move the change
- * token too), TEMPPAGES=1 (a kernel of before 6.16), STEADY=1 (stores never end: for liveness).
+ * token too), TEMPPAGES=1 (a kernel of before 6.16), STEADY=1 (stores never end: for liveness),
+ * STEERED=1 (an unmap is not interrupted unless it waits: what the race lab's points can steer).
  * ORDER=name gives a faulty order; its name is that of the list below.
  *
  * A page has three cells instead of 4096 bytes: `l` is written by mapped stores, `w` by write(2),
@@ -139,6 +140,9 @@
 #ifndef STEADY
 #define STEADY 0
 #endif
+#ifndef STEERED
+#define STEERED 0
+#endif
 
 #include "cache.pml"
 
@@ -152,6 +156,9 @@ inline unmap(from, to)
         unmapping = 1;
         AT(revalidator, unmap.begin)
     };
+#if STEERED
+    atomic {
+#endif
 #if !FAULT(unmap_without_fsync)
     /* fsync on our own descriptor: no write(2) is under way from here on. The dirty pages that it
      * pushes are left to the invalidation, page by page. */
@@ -185,10 +192,16 @@ inline unmap(from, to)
     od;
 #endif
     p = from;
-    d_step { /* copies_gone() */
+    d_step {
 #if !FAULT(unmap_without_fsync)
         inode_lock = 0;
 #endif
+        AT(revalidator, unmap.done)
+    };
+#if STEERED
+    }
+#endif
+    d_step { /* copies_gone() */
         unmapping = 0;
         do
         :: p < to ->
@@ -201,8 +214,7 @@ inline unmap(from, to)
            p++
         :: else -> break
         od;
-        p = 0;
-        AT(revalidator, unmap.done)
+        p = 0
     }
 }
 
@@ -221,6 +233,7 @@ end:
            P.k.l = P.last.l;
            P.dirty = 1;
            DOES(application, store);
+           AT(application, end);
            check()
        }
     od
@@ -228,6 +241,7 @@ end:
 
 proctype Calls(byte p)
 {
+    bit mine;
 end:
     do
     :: d_step {
@@ -242,7 +256,7 @@ end:
            P.gap = 1;
            if
            :: P.state == UPTODATE -> P.k.w = P.last.w
-           :: else -> P.locked = 1
+           :: else -> P.locked = 1; mine = 1
            fi;
            AT(application2, kernel.copied)
        };
@@ -253,7 +267,8 @@ end:
            check()
        };
        d_step {
-           P.locked = 0;
+           P.locked = (mine -> 0 : P.locked);
+           mine = 0;
            inode_lock = 0;
            AT(application2, end)
        }
@@ -318,7 +333,8 @@ end:
            (!P.writeback || TEMPPAGES) ->
            kreclaims--;
            P.state = ABSENT; ZERO(P.k);
-           DOES(kernel2, reclaim)
+           DOES(kernel2, reclaim);
+           AT(kernel2, end)
        }
     od
 }
@@ -358,6 +374,7 @@ end:
            :: !P.fetch[0].state -> fetch_new(0, 0)
            :: else -> fetch_new(1, 0)
            fi;
+           AT(reader, end);
            check()
        }
     od
@@ -371,7 +388,10 @@ end:
     :: d_step {
            !pass && (ANY(todo) || sync == NEXT_PASS) && UNLOCKED ->
            pass = 1;
-           sync = (sync == NEXT_PASS -> THIS_PASS : sync)
+           if
+           :: sync == NEXT_PASS -> sync = THIS_PASS
+           :: else -> DOES(writeback, pass)
+           fi
        }
     :: d_step {
            pass && cursor < PAGES && UNLOCKED ->
@@ -385,7 +405,11 @@ end:
               P.wb.l = (P.inflight & L -> P.wb.l : 0);
               P.wb.w = (P.inflight & W -> P.wb.w : 0);
               P.wb.f = (P.inflight & F -> P.wb.f : 0);
-              AT(writeback, wb.sent)
+              ASKS(WRITE);
+              if
+              :: sync == THIS_PASS -> AT(revalidator, wb.sent)
+              :: else -> AT(writeback, wb.sent)
+              fi
            :: else
            fi;
            if
@@ -448,7 +472,7 @@ end:
            :: pass && cursor == PAGES && !ANY(write) -> pass_end()
            :: else
            fi;
-           AT(server, end);
+           AT(server, WRITE.end);
            check()
        }
     od
@@ -490,7 +514,7 @@ end:
            fi;
            commit_verifier = 0;
            p = 0;
-           AT(server, end);
+           AT(server, COMMIT.end);
            EACH(check())
        }
     od
@@ -519,11 +543,14 @@ inline write_and_wait()
     d_step { sync == NOTHING -> AT(revalidator, reval.waited) }
 }
 
+/* There the generation counts up in the critical section of the first page. It is a step of its own
+ * here, so that every page is one that the walk has not come to yet. */
+#define COUNTS_UP (!FAULT(generation_after_the_walk) && !FAULT(naive) && !back)
+
 inline invalidate()
 {
     d_step {
-        generation = (FAULT(generation_after_the_walk) || FAULT(naive) || back -> generation :
-                      generation + 1);
+        generation = (COUNTS_UP && !STEERED -> generation + 1 : generation);
         p = 0
     };
     do
@@ -532,6 +559,7 @@ inline invalidate()
        clean = !KEPT && !FETCHING;
 #endif
        d_step {
+           generation = (COUNTS_UP && STEERED && p == 0 -> generation + 1 : generation);
            if
            :: FAULT(dirty_not_rechecked) && clean -> P.todo = 0; P.unstable = 0; page_shrink()
            :: FAULT(naive) && (KEPT || FETCHING)
@@ -563,16 +591,17 @@ proctype Revalidator()
        d_step {
            cur = changes;
            token = (FAULT(first_token_late) && !done -> changes : token);
-           EACH(P.asked.f = P.s.f);
+           EACH(P.asked.l = P.last.l; P.asked.w = (P.gap -> 0 : P.last.w); P.asked.f = P.s.f);
            DOES(revalidator, revalidate);
-           AT(revalidator, server.GETATTR.done)
+           ASKS(GETATTR);
+           AT(revalidator, nothing);
+           AT(server, server.GETATTR.done)
        };
        if
        :: d_step { cur == token -> skip }
        :: d_step {
               cur != token ->
               revalidating = 1;
-              EACH(P.asked.l = P.last.l; P.asked.w = P.last.w);
               AT(revalidator, reval.asked)
           };
 #if !FAULT(no_first_unmap)
@@ -672,7 +701,8 @@ end:
            foreign--;
            P.s.f = P.s.f + 1; P.stable.f = P.s.f;
            changes++;
-           DOES(foreign, write)
+           DOES(foreign, foreign);
+           AT(foreign, end)
        }
     od
 }
@@ -689,6 +719,7 @@ end:
            verifier = 1 - verifier;
            EACH(COPY(P.s, P.stable));
            DOES(foreign, reboot);
+           AT(foreign, end);
            EACH(check())
        }
     od

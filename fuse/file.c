@@ -271,8 +271,8 @@ static void revalidated(struct reval_wait *wait)
         return;
     }
 
-    /* The kernel appends at the size it knows, without asking. */
-    if (w->flags & O_APPEND && op->ino->map &&
+    /* The kernel reads up to, and appends at, the size it knows, without asking. */
+    if (op->ino->map &&
         __atomic_load_n(&op->ino->told_size, __ATOMIC_RELAXED) != mapping_size(op->ino->map)) {
         wait->done = unmapped;
         revalidate_size(f, op->ino, wait);

@@ -29,6 +29,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,7 @@
 #define UNMAP_THREADS     4  /* from the start */
 #define UNMAP_THREADS_MAX 16 /* while all are busy: one parked file must not block the others */
 #define FSYNC_TRIES       3
+#define STAT_TRIES        10
 
 /*
  *   state      entered by                         left by
@@ -121,13 +123,30 @@ static bool writes_from_copies(void)
     return major < 6 || (major == 6 && minor < 16);
 }
 
+/* Until the kernel has our size. What it was told it does not always keep: when a write(2) of its
+ * own ended between its question and our answer, it passes the answer on and forgets it
+ * (attr_version in fuse_change_attributes()). What it did keep is shown by a statx() that asks
+ * nobody. */
+static int slot_stat(int fd)
+{
+    struct statx said, kept;
+
+    for (int i = 0; i < STAT_TRIES; i++) {
+        if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_SIZE, &said) < 0 ||
+            statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_SIZE, &kept) < 0)
+            return unmap_errno(-errno);
+        if (said.stx_size == kept.stx_size)
+            break;
+    }
+    return 0;
+}
+
 static void slot_run(struct unmap_slot *s, fuse_ino_t nodeid)
 {
     int fd = unmap_root_open_file(s->pool->root, nodeid);
     int error = fd;
     if (fd >= 0 && s->stat_only) {
-        struct stat st;
-        error = fstat(fd, &st) < 0 ? unmap_errno(-errno) : 0;
+        error = slot_stat(fd);
     } else if (fd >= 0) {
         error = slot_fsync(s, fd);
         if (s->pool->fence && error != -ENOTCONN)

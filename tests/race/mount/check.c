@@ -323,6 +323,8 @@ bool lm_check_bytes(struct lab_mount *m)
     }
     for (int i = 0; rc && i < FSYNC_TRIES; i++)
         rc = lm_wait(m, op_post(m, "application", LM_FSYNC, 0, 0, 0, false));
+    if (rc)
+        lm_fail(m, "fsync(2) goes on failing: %s", strerror((int)-rc));
     for (unsigned i = 0; i < m->nnotes; i++) {
         const struct note *n = &m->note[i];
         uint8_t kept = lm_server_byte(m, n->off);

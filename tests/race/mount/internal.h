@@ -165,6 +165,7 @@ struct lm_op *op_post(struct lab_mount *m, const char *lane, enum lm_what what, 
                       uint8_t value, uint32_t len, bool announce);
 /* False: not after `ms`. */
 bool op_wait(struct lab_mount *m, struct lm_op *op, unsigned ms);
+void op_connected(struct lab_mount *m, const struct lm_op *op);
 const char *op_name(enum lm_what what);
 void lm_nudge(struct lab_mount *m);
 /* True: all have ended. */

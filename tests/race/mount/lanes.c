@@ -521,7 +521,16 @@ int64_t lm_wait(struct lab_mount *m, struct lm_op *op)
     if (!op_wait(m, op, 0))
         lm_fail(m, "waited %u s for the end of %s by %s", LIMIT_MS / 1000, op_name(op->what),
                 op->lane->name);
+    op_connected(m, op);
     return op->result;
+}
+
+/* What ended because the mount did is no result. */
+void op_connected(struct lab_mount *m, const struct lm_op *op)
+{
+    if (!m->over && (op->result == -ECONNABORTED || op->result == -ENOTCONN))
+        lm_fail(m, "the mount was ended by somebody else during %s by %s", op_name(op->what),
+                op->lane->name);
 }
 
 bool lm_ended(struct lab_mount *m, struct lm_op *op)

@@ -294,5 +294,6 @@ bool lm_stuck(struct lab_mount *m, struct lm_op *op)
             lm_fail(m, "waited %u s for the end of %s by %s, while others went on", LIMIT_MS / 1000,
                     op_name(op->what), op->lane->name);
     }
+    op_connected(m, op);
     return false;
 }

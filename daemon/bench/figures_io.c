@@ -190,6 +190,10 @@ int figures_limits(FILE *f, json_t *merged)
          .title = "How long one small thing takes",
          .ylabel = "µs",
          .caption = "Medians; less is better."},
+        {.kind = PLOT_BARS,
+         .title = "Taking a page from the kernel's cache",
+         .ylabel = "ns",
+         .caption = "The notification alone; a dirty page comes as a WRITE first. Less is better."},
     };
     char group[96];
     size_t i;
@@ -198,6 +202,7 @@ int figures_limits(FILE *f, json_t *merged)
     {
         snprintf(group, sizeof group, "%s %s", text_at(c, "target"), param_at(c, "work"));
         figure_add_bar(&plots[0], "MB/s", group, c, "mb_s");
+        figure_add_bar(&plots[2], "a page", group, c, "page_ns");
         for (size_t k = 0; k < sizeof times / sizeof times[0]; k++)
             figure_add_bar(&plots[1], "median", group, c, times[k]);
     }

@@ -10,12 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "daemon/bench/limit_cells.h"
@@ -260,14 +262,86 @@ static int run_write(struct cell *c)
     return write_rate(c, MIB);
 }
 
+/* ---- dropping pages -------------------------------------------------------------------------- */
+
+enum drop_state { DROP_CLEAN, DROP_MAPPED, DROP_DIRTY };
+
+/* Brings the pages into the state, then has the kernel notified. us, or negative errno. */
+static double drop_us(int fd, const char *path, size_t size, enum drop_state state)
+{
+    int prot = PROT_READ | (state == DROP_DIRTY ? PROT_WRITE : 0);
+    char *buffer = malloc(MIB), *map = mmap(NULL, size, prot, MAP_SHARED, fd, 0);
+    volatile char sum = 0;
+    double us = -ENOMEM;
+
+    for (size_t at = 0; buffer && at < size && pread(fd, buffer, MIB, (off_t)at) > 0; at += MIB)
+        ;
+    for (size_t at = 0; map != MAP_FAILED && state != DROP_CLEAN && at < size; at += 4096) {
+        if (state == DROP_DIRTY)
+            map[at] = 1;
+        else
+            sum ^= map[at];
+    }
+    if (buffer && map != MAP_FAILED) {
+        uint64_t start = bench_now();
+        us = setxattr(path, "user.drop", "1", 1, 0) < 0 ? -errno : bench_us_since(start);
+    }
+    if (map != MAP_FAILED)
+        munmap(map, size);
+    free(buffer);
+    return us;
+}
+
+static int drop_cost(struct cell *c, enum drop_state state)
+{
+    const struct limits_options *o = cell_arg(c);
+    size_t size = (o->mib < 64 ? o->mib : 64) * MIB;
+    char path[300];
+
+    if (!memfs_start())
+        return cell_skip(c, "%s", memfs.why_not);
+    path_of("drop", path);
+    if (!fill(path, size))
+        return cell_fail(c, "%s: %s", path, strerror(errno));
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    double us = fd < 0 ? -errno : drop_us(fd, path, size, state);
+    if (fd >= 0)
+        close(fd);
+    if (us < 0)
+        return cell_fail(c, "dropping the pages of %s: %s", path, strerror((int)-us));
+    cell_sample(c, "page_ns", "ns", BETTER_LESS, us * 1e3 / (double)(size / 4096));
+    return 0;
+}
+
+static int run_drop(struct cell *c)
+{
+    return drop_cost(c, DROP_CLEAN);
+}
+
+static int run_drop_mapped(struct cell *c)
+{
+    return drop_cost(c, DROP_MAPPED);
+}
+
+static int run_drop_dirty(struct cell *c)
+{
+    return drop_cost(c, DROP_DIRTY);
+}
+
 void limits_add_fuse(struct matrix *m, const struct limits_options *o)
 {
     static const struct {
         const char *work;
         cell_fn run;
-    } cells[] = {{"request", run_request},         {"open", run_open},
-                 {"read_cached", run_read_cached}, {"read_dropped", run_read_dropped},
-                 {"write4k", run_write4k},         {"write", run_write}};
+    } cells[] = {{"request", run_request},
+                 {"open", run_open},
+                 {"read_cached", run_read_cached},
+                 {"read_dropped", run_read_dropped},
+                 {"write4k", run_write4k},
+                 {"write", run_write},
+                 {"drop", run_drop},
+                 {"drop-mapped", run_drop_mapped},
+                 {"drop-dirty", run_drop_dirty}};
 
     for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++) {
         struct cell *c = matrix_add(m, "limits", "fuse", cells[i].run, (void *)o);

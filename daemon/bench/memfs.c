@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,6 +36,8 @@ static struct file {
     size_t size;
     struct timespec mtime;
 } files[FILES];
+
+static struct fuse_session *memfs_session;
 
 /* Node id 1 is the root, 2 + i is files[i]. */
 static struct file *file_of(fuse_ino_t ino)
@@ -219,6 +222,45 @@ static void memfs_statfs(fuse_req_t req, fuse_ino_t ino)
     fuse_reply_statfs(req, &st);
 }
 
+/* The kernel's notification alone, timed by who asks for it: setxattr("user.drop") returns when all
+ * pages of the file are gone. By a thread of its own: pages that are dirty come as WRITEs first. */
+struct drop {
+    fuse_req_t req;
+    fuse_ino_t ino;
+};
+
+static void *drop_pages(void *arg)
+{
+    struct drop *d = arg;
+    int rc = fuse_lowlevel_notify_inval_inode(memfs_session, d->ino, 0, 0);
+
+    fuse_reply_err(d->req, -rc);
+    free(d);
+    return NULL;
+}
+
+static void memfs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+                           size_t size, int flags)
+{
+    struct drop *d = strcmp(name, "user.drop") == 0 ? malloc(sizeof *d) : NULL;
+    pthread_attr_t detached;
+    pthread_t thread;
+
+    if (!d) {
+        fuse_reply_err(req, ENOTSUP);
+        return;
+    }
+    *d = (struct drop){req, ino};
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    int rc = pthread_create(&thread, &detached, drop_pages, d);
+    pthread_attr_destroy(&detached);
+    if (rc) {
+        fuse_reply_err(req, rc);
+        free(d);
+    }
+}
+
 static void memfs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
     fuse_reply_none(req);
@@ -239,6 +281,7 @@ static const struct fuse_lowlevel_ops ops = {
     .release = memfs_ok,
     .fsync = memfs_fsync,
     .statfs = memfs_statfs,
+    .setxattr = memfs_setxattr,
 };
 
 static int serve(struct fuse_session *session)
@@ -282,6 +325,7 @@ int memfs_serve(const char *mountpoint)
     struct fuse_session *session = fuse_session_new(&args, &ops, sizeof ops, NULL);
     if (session && fuse_set_signal_handlers(session) == 0) {
         if (fuse_session_mount(session, mountpoint) == 0) {
+            memfs_session = session;
             rc = serve(session);
             fuse_session_unmount(session);
         }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/bench/limit_cells.h"
 #include "daemon/bench/lists.h"
 #include "daemon/bench/matrix.h"
 #include "daemon/verbs.h"
@@ -21,7 +22,7 @@ enum { PART_MATRIX, PART_WRITER, PART_STALENESS, PART_OPENS };
 struct asked {
     char **dirs, **foreign_dirs;
     char *states, *changes, *parts, *pages;
-    int max_pages;
+    int max_pages, limits;
     unsigned state_set, change_set, part_set;
     struct number_list list; /* of pages */
 };
@@ -41,6 +42,16 @@ static struct cell *add(struct matrix *m, cell_fn run, const struct rv_cell *rv,
     return c;
 }
 
+/* The kernel's notification alone, on as many pages as are worth it. */
+static void set_limit(struct cell *c, const struct rv_cell *rv)
+{
+    static const char *const work[] = {"drop", "drop-mapped", NULL, "drop-dirty", NULL};
+
+    if (rv->target->kind == TARGET_OURS && rv->pages >= 1024 && rv->change != CHANGE_NONE &&
+        work[rv->state])
+        cell_limit_of(c, "per_page_ns", "fuse", work[rv->state], "page_ns");
+}
+
 static void add_matrix(struct matrix *m, const struct asked *a, struct rv_cell rv)
 {
     for (unsigned i = 0; i < a->list.n; i++)
@@ -57,6 +68,7 @@ static void add_matrix(struct matrix *m, const struct asked *a, struct rv_cell r
                 cell_param(c, "pages", "%u", rv.pages);
                 cell_param(c, "state", "%s", rv_state_names[s]);
                 cell_param(c, "change", "%s", rv_change_names[k]);
+                set_limit(c, &rv);
             }
 }
 
@@ -84,7 +96,8 @@ static void add_opens(struct matrix *m, const struct asked *a, struct rv_cell rv
         cell_param(add(m, rv_opens_run, &rv, "opens"), "files", "%u", rv.files);
 }
 
-static struct matrix *build(const struct asked *a, const struct rv_options *o)
+static struct matrix *build(const struct asked *a, const struct rv_options *o,
+                            struct limits_options *l)
 {
     struct matrix *m = matrix_new();
 
@@ -100,6 +113,8 @@ static struct matrix *build(const struct asked *a, const struct rv_options *o)
         if (a->part_set & 1u << PART_OPENS)
             add_opens(m, a, rv);
     }
+    if (a->limits)
+        limits_add(m, l);
     return m;
 }
 
@@ -201,6 +216,8 @@ static bool check(struct asked *a, struct rv_options *o, const struct bench_opti
 int bench_revalidate(int argc, const char **argv)
 {
     struct bench_options b = BENCH_OPTIONS_INIT;
+    static char fuse_only[] = "fuse";
+    struct limits_options l = LIMITS_OPTIONS_INIT;
     struct rv_options o = {.delay_ms = 100, .settle_ms = -1};
     struct asked a = {.max_pages = -1};
     const struct poptOption what[] = {
@@ -234,6 +251,8 @@ int bench_revalidate(int argc, const char **argv)
          "makes the server slow when called with `on`, and fast with `off`", "COMMAND"},
         {"fault-control", 0, POPT_ARG_STRING, &o.fault_control, 0,
          "the same by the control socket of `nfscached serve`", "PATH"},
+        {"limits", 0, POPT_ARG_NONE, &a.limits, 0,
+         "measure in the same run what the kernel's notification alone costs", NULL},
         {"delay", 0, POPT_ARG_INT, &o.delay_ms, 0, "how slow (default 100)", "MS"},
         POPT_TABLEEND};
     const struct poptOption table[] = {
@@ -246,11 +265,16 @@ int bench_revalidate(int argc, const char **argv)
         verb_options(argc, argv, table, "--dir DIR --foreign-dir DIR [OPTION]...");
     if (!context)
         return BENCH_USAGE;
+    l.only = fuse_only;
+    if (b.quick) {
+        l.mib = 8;
+        l.calls = 100;
+    }
     if (poptPeekArg(context))
         bench_fail(0, "revalidate: it takes only options; what is '%s'?", poptPeekArg(context));
     else if (bench_options_check(&b) && check(&a, &o, &b) &&
              targets_open(&o.targets, a.dirs, a.foreign_dirs, true))
-        status = bench_finish(build(&a, &o), &b, argc, argv, derive);
+        status = bench_finish(build(&a, &o, &l), &b, argc, argv, derive);
     targets_close(&o.targets);
     poptFreeContext(context);
     return status;

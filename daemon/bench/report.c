@@ -12,6 +12,7 @@
 
 #include "daemon/bench/figures.h"
 #include "daemon/bench/html.h"
+#include "daemon/bench/pivot.h"
 #include "daemon/bench/result.h"
 #include "daemon/verbs.h"
 
@@ -306,6 +307,7 @@ static int write_page(FILE *f, json_t *results, json_t *merged)
         fprintf(f, "<section>\n<h2>%s</h2>\n<p class=\"lead\">%s</p>\n", chapters[i].title,
                 chapters[i].what);
         rc = figures_write(f, merged, chapters[i].benchmark);
+        pivot_write(f, merged, chapters[i].benchmark);
         write_table(f, merged, chapters[i].benchmark);
         fputs("</section>\n", f);
     }

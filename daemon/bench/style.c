@@ -54,6 +54,8 @@ const char html_style[] =
     "th,td{padding:.22rem .6rem;vertical-align:top}\n"
     "tr.first td{border-top:1px solid var(--line)}\n"
     "td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\n"
+    "th.n{text-align:right}td.best{color:var(--good);font-weight:600}\n"
+    "table.pivot td span{color:var(--quiet);font-size:.8em;font-weight:400}\n"
     "td.quiet{color:var(--quiet)}\n"
     "pre{background:var(--page);border-radius:8px;padding:.7rem 1rem;overflow-x:auto}\n"
     "dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1.2rem;font-size:.9rem}\n"

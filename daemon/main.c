@@ -67,7 +67,12 @@ poptContext verb_options(int argc, const char **argv, const struct poptOption *t
     poptSetOtherOptionHelp(context, arguments);
     int rc = poptGetNextOpt(context);
     if (rc != -1) {
-        verb_fail(0, "%s: %s", poptBadOption(context, 0), poptStrerror(rc));
+        const char *bad = poptBadOption(context, 0), *option = "";
+        /* Of "--reps x" popt names only the x. */
+        for (int i = 2; *bad != '-' && i < argc; i++)
+            if (strcmp(argv[i], bad) == 0 && *argv[i - 1] == '-')
+                option = argv[i - 1];
+        verb_fail(0, "%s%s%s: %s", option, *option ? "=" : "", bad, poptStrerror(rc));
         poptPrintUsage(context, stderr, 0);
         context = poptFreeContext(context);
     }

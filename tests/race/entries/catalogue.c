@@ -23,12 +23,12 @@
     X(error_lost)                                                                                  \
     X(evict_dirty_index)                                                                           \
     X(notify_drops_write)                                                                          \
+    X(wrong_base)                                                                                  \
     X(short_read)                                                                                  \
     X(inode_lock)                                                                                  \
     X(revalidation)                                                                                \
     X(ack_cleans)                                                                                  \
-    X(prefetch)                                                                                    \
-    X(wrong_base)
+    X(prefetch)
 
 #define X(name) extern const struct lab_entry entry_##name;
 ENTRIES(X)

@@ -68,13 +68,13 @@ test_probe_sees_broken_clients() {
     not_for_each_server || return
     local all="turns own-pages foreign-pages truncate"
     # shellcheck disable=SC2086
-    probe_broken "--lose 20" '^FOUND:.* lost [0-9]+' && found_by $all &&
-        probe_broken "--revert 20" '^FOUND:.* lost [0-9]+' && found_by turns foreign-pages truncate &&
-        probe_broken "--late 20" '^FOUND:.* lost [0-9]+' && found_by $all &&
+    probe_broken "--lose 10" '^FOUND:.* lost [0-9]+' && found_by $all &&
+        probe_broken "--revert 10" '^FOUND:.* lost [0-9]+' && found_by turns &&
+        probe_broken "--late 10" '^FOUND:.* lost [0-9]+' && found_by $all &&
         probe_broken "--eio" '^FOUND:.* lost [0-9]+' && found_by $all &&
-        probe_broken "--tear 20" '^FOUND:.* torn [0-9]+' && found_by $all &&
-        probe_broken "--misplace 20" '^FOUND:.* wrong [0-9]+' && found_by $all &&
-        probe_broken "--blank 30" '^FOUND:.* stale [0-9]+' && found_by $all &&
+        probe_broken "--tear 10" '^FOUND:.* torn [0-9]+' && found_by $all &&
+        probe_broken "--misplace 10" '^FOUND:.* wrong [0-9]+' && found_by $all &&
+        probe_broken "--blank 10" '^FOUND:.* stale [0-9]+' && found_by $all &&
         probe_broken "--size 4" '^FOUND:.* wrong [0-9]+' && found_by turns truncate &&
         probe_broken "--stale" '^FOUND: stale [0-9]+' --check turns,foreign-pages && found_by turns foreign-pages &&
         probe_broken "--stale" '^FOUND: stale [0-9]+' --expect coherent --check held && found_by held &&

@@ -84,8 +84,7 @@ static void start_writers(struct probe *p, struct grid *g, bool foreign, bool pr
         helper(p, name, grid_writer, w);
     }
     if (foreign) {
-        /* Two on the other side, so that there is always one busy while the other waits for a tick:
-         * no; who looks here would then meet two changes of one time. */
+        /* One only: of two, the one would write in the tick in which the other waits. */
         struct writer *w = calloc(1, sizeof *w);
         *w = (struct writer){.g = g,
                              .me = FOREIGN,
@@ -195,7 +194,9 @@ static void pages(struct probe *p, struct grid *g, bool foreign, bool promised)
         s.map = file_map(p, &p->a, g->name, s.fd, 0, grid_bytes(g), false);
     start_writers(p, g, foreign, promised);
     helper(p, "opener", opener, g);
-    while (another_round(p)) {
+    /* A run by rounds is also one of so many changes by the other client. */
+    while (another_round(p) ||
+           (foreign && p->rounds && res(p)->batches < p->rounds / 4 && !p->sh->stop)) {
         bool fresh = rng_below(&s.rng, 3) != 0;
         /* What a process of this client wrote, every process of it sees at once. */
         look(p, &s, false, fresh, promised);

@@ -115,12 +115,20 @@ void helpers_end(struct probe *p)
 
 bool another_round(struct probe *p)
 {
+    const struct check *c = &checks[p->check];
     struct result *r = res(p);
-    long rounds = p->rounds * checks[p->check].rounds_percent / 100;
+    long rounds = p->rounds * c->rounds_percent / 100;
+    bool enough;
 
+    if (rounds < 2)
+        rounds = 2;
+    /* Who looks may be faster than those who write are given the processor. */
+    if (p->rounds)
+        enough = r->rounds >= rounds && r->writes >= rounds * c->writes_a_round;
+    else
+        enough = r->rounds >= 2 && t_now() >= p->sh->check_end;
     beat(p);
-    if (p->sh->stop || (p->rounds ? r->rounds >= (rounds > 2 ? rounds : 2)
-                                  : r->rounds >= 2 && t_now() >= p->sh->check_end))
+    if (p->sh->stop || enough)
         return false;
     r->rounds++;
     return true;

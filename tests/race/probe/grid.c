@@ -192,6 +192,7 @@ void grid_writer(struct probe *p, void *arg)
             tick(p);
             store(p, &h, choose(&h));
             acknowledge(p, &h);
+            count(&res(p)->batches);
             tick(p);
         } else if (rng_below(&h.rng, 10) == 0)
             acknowledge(p, &h);

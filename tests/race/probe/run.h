@@ -58,6 +58,7 @@ struct way {
 
 struct result {
     volatile long rounds, writes, reads;
+    volatile long batches;         /* of the other client's writer */
     volatile long found[KINDS];    /* broken promises */
     volatile long observed[KINDS]; /* the same, where nothing is promised */
     volatile long passing;         /* torn while being written: nobody promises otherwise */
@@ -105,7 +106,8 @@ struct probe {
 struct check {
     const char *name, *what;
     int weight;         /* share of the time */
-    int rounds_percent; /* rounds it makes of 100 asked for */
+    int rounds_percent; /* rounds it makes of 100 asked for, */
+    int writes_a_round; /* and more, until there were so many writes for each */
     bool by_request;    /* only with its option */
     /* A reason to leave it out, or NULL. */
     const char *(*cannot)(const struct probe *p);

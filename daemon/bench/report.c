@@ -117,30 +117,49 @@ static double median_noise(json_t *merged)
     return noise[n / 2];
 }
 
-static void write_tiles(FILE *f, json_t *merged)
+/* One for each target: whose writes were lost must not be guessed. */
+static void write_lost_tiles(FILE *f, json_t *merged)
 {
-    size_t i, cells = json_array_size(json_object_get(merged, "cells")), skipped = 0;
-    double lost = 0, noise = median_noise(merged);
-    bool counts_lost = false;
+    json_t *cells = json_object_get(merged, "cells"), *c, *m, *v;
+    const char *targets[24];
+    size_t n = figure_targets(cells, targets, 24), i, k;
     char value[32];
-    json_t *c, *m;
 
-    json_array_foreach(json_object_get(merged, "cells"), i, c)
-    {
-        skipped += *text_at(c, "skipped") != 0;
-        if ((m = metric_at(c, "lost_writes"))) {
-            json_t *v;
-            size_t k;
-            counts_lost = true;
+    for (size_t t = 0; t < n; t++) {
+        double lost = 0;
+        bool counted = false;
+        json_array_foreach(cells, i, c)
+        {
+            if (strcmp(text_at(c, "target"), targets[t]) != 0 || !(m = metric_at(c, "lost_writes")))
+                continue;
+            counted = true;
             json_array_foreach(json_object_get(m, "samples"), k, v)
             {
                 lost += json_number_value(v);
             }
         }
+        if (!counted)
+            continue;
+        fprintf(f, "<div class=\"tile %s\"><b>%s</b><span>lost writes, ", lost > 0 ? "bad" : "good",
+                html_figure(lost, value));
+        html_text(f, targets[t]);
+        fputs("</span></div>\n", f);
+    }
+}
+
+static void write_tiles(FILE *f, json_t *merged)
+{
+    size_t i, cells = json_array_size(json_object_get(merged, "cells")), skipped = 0;
+    double noise = median_noise(merged);
+    char value[32];
+    json_t *c;
+
+    json_array_foreach(json_object_get(merged, "cells"), i, c)
+    {
+        skipped += *text_at(c, "skipped") != 0;
     }
     fputs("<div class=\"tiles\">\n", f);
-    if (counts_lost)
-        write_tile(f, html_figure(lost, value), "lost writes", lost > 0 ? "bad" : "good");
+    write_lost_tiles(f, merged);
     snprintf(value, sizeof value, "%zu", cells);
     write_tile(f, value, "cells of the matrix", "");
     if (skipped) {

@@ -184,6 +184,8 @@ uint32_t fetch_start(struct mapping *m, uint64_t first, uint32_t n, uint16_t cre
 
 static bool fetched_now(const struct mapping *m, const struct page *p)
 {
+    if (FAULT(attach_to_old_fetch))
+        return p && p->nfetch;
     return p && p->nfetch && p->fetch_gen == m->generation;
 }
 
@@ -378,6 +380,10 @@ static void page_fetched(struct fetch *f, struct page *p, uint64_t index, uint32
     struct cache *c = m->c;
 
     p->nfetch--;
+    if (FAULT(attach_to_old_fetch) && !f->owner)
+        f->owner = m->readers;
+    if (FAULT(old_fetch_lacks_ours))
+        p->flags &= (uint16_t)~PG_RETRY;
     if (f->rpc.error) {
         /* nothing came */
     } else if (page_uptodate(p)) {

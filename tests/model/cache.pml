@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What revalidate.pml is about: the state of the three copies, what must hold (the oracle), and what
- * the cache does under its lock. Included there.
+ * What revalidate.pml is about: the state of the three copies, what must hold (the oracle), and
+ * what the cache does under its lock. Included there.
  *
  * Each inline below is called from within a step (d_step), for the page `p` of the process that
  * takes the step, and has the name of the function that it stands for.
@@ -10,7 +10,7 @@
 /* ---- what is broken, and the trail ---- */
 #define BIT_LOST     1
 #define BIT_STALE    2
-#define BIT_UNSENT   4 /* stored before the revalidation began, not at the server when it returned */
+#define BIT_UNSENT   4 /* stored before a revalidation began, not at the server when it returned */
 #define BIT_DEADLOCK 8
 #define BIT_UNSTORED 16 /* a byte is taken for stored, and sent, that was not */
 #define BIT_LATENT   32 /* wrong in the cache, and not seen by anybody yet */
@@ -30,7 +30,7 @@
 #define AT(lane, point)  printf(TEXT(@ lane at point %d \n), p)
 #define ASKS(call)       printf(TEXT(@ server asked call %d \n), p)
 
-/* ---- state ------------------------------------------------------------------------------------ */
+/* ---- state ---------------------------------------------------------------------------------- */
 
 /* Sets of cells, as byteset is a set of bytes. */
 #define L   1
@@ -152,7 +152,7 @@ byte stores, calls, foreign, readaheads, kreclaims, reclaims, reboots; /* left o
 
 byte q, set; /* in the hands of one step: 0 between two */
 
-/* ---- the oracle: for page p, after every step that could break it ------------------------------ */
+/* ---- the oracle: for page p, after every step that could break it --------------------------- */
 
 #define KEPT (P.todo | P.inflight | P.unstable | P.committing)
 #define HELD(C, x)                                                                                 \
@@ -187,7 +187,7 @@ inline check()
          !(P.valid & F) || P.d.f >= P.last.f)
 }
 
-/* ---- the cache: all of this under the mapping's lock ------------------------------------------- */
+/* ---- the cache: all of this under the mapping's lock ---------------------------------------- */
 
 #define FETCHING    (P.fetch[0].state || P.fetch[1].state)
 #define NOW(i)      (P.fetch[i].state && P.fetch[i].generation == generation)

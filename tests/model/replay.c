@@ -39,11 +39,13 @@ static const struct lab_protocol protocols[] = {
     {.name = "generation-after-the-walk", .faults = FAULT_BIT(generation_after_the_walk)},
     {.name = "no-generation-check", .faults = FAULT_BIT(no_generation)},
     {.name = "reply-over-local-bytes", .faults = FAULT_BIT(reply_over_local_bytes)},
+    {.name = "old-fetch-lacks-ours", .faults = FAULT_BIT(old_fetch_lacks_ours)},
+    {.name = "attach-to-old-fetch", .faults = FAULT_BIT(attach_to_old_fetch)},
     {.name = "acknowledgement-cleans", .faults = FAULT_BIT(acknowledgement_cleans)},
     {.name = "commit-ignores-the-verifier", .faults = FAULT_BIT(commit_verifier)},
     {.name = "write-ignores-the-verifier", .faults = FAULT_BIT(write_verifier)},
     {.name = "token-sampled-late", .faults = FAULT_BIT(token_late)},
-    {.name = "unmap-without-fsync"}, /* a fault of fuse/; here one of the kernel, see setup() */
+    {.name = "unmap-without-fsync", .faults = FAULT_BIT(unmap_without_fsync)},
     {.name = "lock-over-unmap", .faults = FAULT_BIT(lock_over_unmap)},
     {.name = "compare-with-the-page", .faults = FAULT_BIT(compare_with_the_page)},
     {0}};
@@ -131,7 +133,6 @@ static const struct lab_lane lanes[] = {LANES(X){0}};
 
 static void setup(struct lab *l)
 {
-    l->k->unmap_without_fsync = strcmp(l->protocol->name, "unmap-without-fsync") == 0;
     for (unsigned page = 0; page < PAGES; page++)
         lab_load(l, (uint64_t)page * PAGE_SIZE);
 }

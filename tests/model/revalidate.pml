@@ -10,30 +10,31 @@
  *
  *   here                 there
  *   -------------------  -----------------------------------------------------------------------
- *   Stores, Loads        a process with the file mapped; tests/lib/fake_kernel.c fk_store(), fault()
+ *   Stores               mapped stores: tests/lib/fake_kernel.c fk_store()
  *   Calls                write(2): fk_write(); cache/write.c write_call()
  *   KernelPage           the kernel's own writeback and reclaim: write_page(), fk_reclaim();
  *                        cache/write.c write_mapped()
- *   KernelRead           READ: cache/read.c read_begin(), read_try(), read_advance()
+ *   KernelRead           a page fault, and its READ: fault(); cache/read.c read_begin(), read_try()
  *   Fetch                a fetch on its way: fetch_new(), the server, page_fetched()
  *   Readahead            cache/readahead.c fetch_missing()
- *   Pass, Write, Commit  cache/writeback.c issue(), cache_write_done(), cache_commit_done();
- *                        sync_*() is cache_sync_wait()
- *   Revalidator          cache/revalidate.c mapping_revalidate()
- *     ask                begin()
- *     unmap()            unmap(), fk_ops.unmap = fuse/unmap.c: fsync on a descriptor of our own,
- *                        then invalidate_inode_pages2_range() before that FSYNC is answered;
- *                        copies_gone()
- *     shrink()           cache/mapping.c page_shrink()
- *     remember           remember()
+ *   Pass, Write, Commit  cache/writeback.c issue(), cache_write_done(), cache_commit_done()
+ *   Revalidator          cache/revalidate.c mapping_revalidate():
+ *     unmap()              unmap(), and fuse/unmap.c or fk_ops.unmap: fsync on a descriptor of our
+ *                          own, then invalidate_inode_pages2_range() before that FSYNC is answered;
+ *                          then copies_gone()
+ *     write_and_wait()     cache/writeback.c cache_sync_wait()
+ *     invalidate()         invalidate(); cache/mapping.c page_shrink()
  *   Reclaim              cache/pool.c evict_one(), reclaim_run()
- *   Foreign, Reboot      somebody else, and the server's bad day
+ *   Foreign, Reboot      another client; the server restarts
+ *
+ * cache.pml has the state, what must hold, and what the cache does under its lock.
  *
  * Bounds, by -D: PAGES, REVALS, STORES, CALLS, FOREIGN, READAHEADS, KRECLAIMS (by the kernel),
  * RECLAIMS (by the cache), REBOOTS. Loads, faults and the kernel's writeback are not bounded. Kinds
  * of world: UNSTABLE=1 (WRITE is not durable before COMMIT), OWNTOKEN=1 (own WRITEs move the change
  * token too), TEMPPAGES=1 (a kernel of before 6.16), STEADY=1 (stores never end: for liveness),
- * STEERED=1 (an unmap is not interrupted unless it waits: what the race lab's points can steer).
+ * STEERED=1 (an unmap is not interrupted unless it waits, and a READ that finds its page is
+ * answered at once: what the race lab's points can steer).
  * ORDER=name gives a faulty order; its name is that of the list below.
  *
  * A page has three cells instead of 4096 bytes: `l` is written by mapped stores, `w` by write(2),
@@ -48,8 +49,8 @@
  * bytes of the moment when it is sent; in the cache it refers to the frame, and may carry newer
  * ones, which are dirty then and go again.
  *
- * A line "@ lane does what page" or "@ lane point page" of a trail becomes a line of a schedule for
- * the race lab (tests/model/schedule); "! OUTCOME" says what was broken.
+ * A trail prints "@ lane does what page" and "@ lane at point page", of which tests/model/schedule
+ * makes a schedule for the race lab, and last "! OUTCOME": what was broken.
  */
 
 /* ---- the faulty orders --------------------------------------------------------------------------
@@ -146,7 +147,7 @@
 
 #include "cache.pml"
 
-/* ---- the kernel --------------------------------------------------------------------------------- */
+/* ---- the kernel ----------------------------------------------------------------------------- */
 
 /* Steps of whoever calls it. Pages [from, to), p is the caller's to lose. */
 inline unmap(from, to)
@@ -275,6 +276,13 @@ end:
     od
 }
 
+inline read_answered()
+{
+    P.read = NONE;
+    P.state = UPTODATE; COPY(P.k, P.in); ZERO(P.in);
+    AT(application3, end)
+}
+
 proctype KernelRead(byte p)
 {
 end:
@@ -294,18 +302,13 @@ end:
            fi;
            read_try();
            if
-           :: P.read == GIVEN -> AT(application3, read.given)
+           :: P.read == GIVEN && !STEERED -> AT(application3, read.given)
+           :: P.read == GIVEN && STEERED -> read_answered()
            :: else -> AT(application3, read.parked)
            fi;
            check()
        }
-    :: d_step {
-           P.read == GIVEN ->
-           P.read = NONE;
-           P.state = UPTODATE; COPY(P.k, P.in); ZERO(P.in);
-           AT(application3, end);
-           check()
-       }
+    :: d_step { P.read == GIVEN -> read_answered(); check() }
     od
 }
 
@@ -339,7 +342,7 @@ end:
     od
 }
 
-/* ---- the cache and the server ------------------------------------------------------------------- */
+/* ---- the cache and the server --------------------------------------------------------------- */
 
 proctype Fetch(byte p; byte i)
 {
@@ -521,7 +524,7 @@ end:
 }
 #endif
 
-/* ---- the revalidator ---------------------------------------------------------------------------- */
+/* ---- the revalidator ------------------------------------------------------------------------ */
 
 /* cache_sync_wait() */
 inline write_and_wait()
@@ -543,8 +546,8 @@ inline write_and_wait()
     d_step { sync == NOTHING -> AT(revalidator, reval.waited) }
 }
 
-/* There the generation counts up in the critical section of the first page. It is a step of its own
- * here, so that every page is one that the walk has not come to yet. */
+/* There the generation counts up in the critical section of the first page. It is a step of its
+ * own here, so that every page is one that the walk has not come to yet. */
 #define COUNTS_UP (!FAULT(generation_after_the_walk) && !FAULT(naive) && !back)
 
 inline invalidate()
@@ -690,7 +693,7 @@ end:
 }
 #endif
 
-/* ---- the others --------------------------------------------------------------------------------- */
+/* ---- the others ----------------------------------------------------------------------------- */
 
 proctype Foreign(byte p)
 {

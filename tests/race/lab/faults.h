@@ -128,6 +128,12 @@
     X(reply_over_local_bytes, "cache/read.c page_fetched()",                                       \
       "all bytes that are valid here win over the reply",                                          \
       "only dirty ones do: those acknowledged since it was sent are reverted")                     \
+    X(attach_to_old_fetch, "cache/read.c fetched_now(), page_fetched()",                           \
+      "a READ waits for no fetch of an older generation, unless it caused it",                     \
+      "it waits for any, a readahead for instance, and takes what that brings")                    \
+    X(old_fetch_lacks_ours, "cache/read.c page_fetched()",                                         \
+      "an old fetch is not served when bytes of ours were dropped since that it may lack",         \
+      "it is served")                                                                              \
     X(old_bytes_under_a_new_fetch, "cache/read.c page_to_fetch()",                                 \
       "a page that the walk has not come to yet is shrunk before it is fetched into",              \
       "its old bytes are merged with the new")                                                     \

@@ -177,6 +177,13 @@ test_probe_arguments() {
     probe 2 "^nfscached-race probe: --fill: [0-9]+ MiB are free on .*; it fills at most" --mount "$d" --fill --fill-max 0 || rc=1
     umount "$T/other"
     [ $rc = 0 ] || return
+    timeout 60 "$PROBE" probe --mount "$d" --server-dir "$d" --rounds 5 --json --seed 7 |
+        python3 -c 'import json, sys
+r = json.load(sys.stdin)
+c = {x["check"]: x for x in r["checks"]}
+assert r["found"] == 0 and r["seed"] == 7 and r["expect"] == "close-to-open", r
+assert c["turns"]["ran"] and c["turns"]["rounds"] >= 5 and not any(c["turns"]["found"].values()), c
+assert not c["fill"]["ran"] and c["fill"]["left_out"] == "not asked for", c' || return
     # Interrupted, it ends by the signal and leaves nothing.
     for signal in INT TERM HUP; do
         bash -c 'exec "$@"' - "$PROBE" probe --mount "$d" --seconds 6 >"$T/probe.out" 2>&1 &
@@ -192,6 +199,6 @@ test_probe_arguments() {
             return 1
         }
     done
-    echo "probe: arguments=15 ok"
+    echo "probe: arguments=16 ok"
 }
 at_second_check() { [ -n "$(find "$1" -name '*.own-pages')" ]; }

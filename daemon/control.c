@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/control_proto.h"
@@ -35,14 +36,17 @@
 /* xdr_void takes no arguments, so that gcc wants to be told twice. */
 #define XDR_NOTHING ((xdrproc_t)(void (*)(void))xdr_void)
 
-#define JOBS                                                                                       \
-    16 /* at a time; a flush under a dead server keeps its slot until the server is back           \
-        */
+/* At a time; a flush under a dead server keeps its slot until the server is back, and a result
+ * until it was asked for, or for RESULT_KEPT_S, lest those who died use up the slots. */
+#define JOBS          16
+#define RESULT_KEPT_S 60
 
 struct job {
     struct control *control;
     uint32_t id; /* 0: the slot was never used */
     bool running;
+    bool told;  /* the result, to whoever asked */
+    time_t end; /* CLOCK_MONOTONIC */
     control_job kind;
     char *path;
     uint64_t ino;
@@ -155,6 +159,14 @@ static bool peer_allowed(const struct control *c, int fd)
            (peer.uid == 0 || peer.uid == c->owner);
 }
 
+static time_t seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
 static void *run_job(void *arg)
 {
     struct job *job = arg;
@@ -188,20 +200,24 @@ static void *run_job(void *arg)
     job->value = value;
     job->resized = resized;
     job->running = false;
+    job->end = seconds();
     if (--c->running == 0)
         pthread_cond_broadcast(&c->idle);
     pthread_mutex_unlock(&c->lock);
     return NULL;
 }
 
-/* A free slot: one never used, else the one whose result is oldest. NULL: all are running. */
+/* A slot that nobody needs any more: one never used, else the oldest. NULL: there is none. */
 static struct job *free_slot(struct control *c)
 {
     struct job *slot = NULL;
+    time_t now = seconds();
 
-    for (struct job *j = c->jobs; j < c->jobs + JOBS; j++)
-        if (!j->running && (!slot || j->id < slot->id))
+    for (struct job *j = c->jobs; j < c->jobs + JOBS; j++) {
+        bool free = !j->id || (!j->running && (j->told || now - j->end > RESULT_KEPT_S));
+        if (free && (!slot || j->id < slot->id))
             slot = j;
+    }
     return slot;
 }
 
@@ -250,6 +266,7 @@ static control_poll_result poll_job(struct control *c, uint32_t id)
         if (id && j->id == id) {
             r.error = j->running ? -EINPROGRESS : j->error;
             r.value = j->value;
+            j->told = !j->running;
         }
     }
     pthread_mutex_unlock(&c->lock);
@@ -267,6 +284,7 @@ static control_resize_result poll_resize(struct control *c, uint32_t id)
         if (id && j->id == id && j->kind == CONTROL_JOB_RESIZE) {
             r.error = j->running ? -EINPROGRESS : j->error;
             z = j->resized;
+            j->told = !j->running;
         }
     }
     pthread_mutex_unlock(&c->lock);

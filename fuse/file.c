@@ -373,8 +373,12 @@ static void name_asked(struct remote_call *call)
 
     if (call->dir_post.valid)
         attr_accept(f, op->ino2, &call->dir_post, call);
-    if (call->error == -ENOENT ||
-        (call->error == 0 && call->has_obj && !fh_equal(&call->obj, &op->ino->rec->fh))) {
+    /* No link: the server found a name that it remembers and that is gone (nfs-ganesha, where the
+     * directory was changed behind its back: its next answer is right). */
+    bool gone = call->error == -ENOENT ||
+                (call->error == 0 && call->post.valid && call->post.attr.nlink == 0);
+
+    if (gone || (call->error == 0 && call->has_obj && !fh_equal(&call->obj, &op->ino->rec->fh))) {
         attr_expire(op->ino2);
         op_fail(op, ESTALE);
         return;

@@ -89,7 +89,7 @@ test_probe_sees_broken_clients() {
 test_probe_is_calm() {
     local level dir
     not_for_each_server || return
-    mkdir "$T/local" "$T/tmpfs" "$T/memfs" "$T/broken" && mount -t tmpfs none "$T/tmpfs" || return
+    mkdir -p "$T/local" "$T/tmpfs" "$T/memfs" "$T/broken" && mount -t tmpfs none "$T/tmpfs" || return
     for level in close-to-open coherent local; do
         for dir in local tmpfs; do
             probe 0 "$nothing" --mount "$T/$dir" --server-dir "$T/$dir" --expect $level --rounds 60 || return

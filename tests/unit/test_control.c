@@ -286,6 +286,20 @@ static void test_resize_reports_and_stops(void **state)
     assert_int_equal(control_job_start(client, (enum control_client_job)5, "", 0, &id), -EINVAL);
 }
 
+/* Whoever is slow to ask is told all the same. */
+static void test_a_result_is_kept_until_it_is_asked_for(void **state)
+{
+    struct control_progress p;
+    uint32_t slow, id;
+
+    assert_int_equal(control_job_start(client, JOB_REVALIDATE, "gone", 3, &slow), 0);
+    for (unsigned i = 0; i < 3 * JOBS; i++) {
+        assert_int_equal(control_job_start(client, JOB_DROP, "", 0, &id), 0);
+        assert_int_equal(control_job_wait(client, id, &p), 0);
+    }
+    assert_int_equal(control_job_wait(client, slow, &p), -ESTALE);
+}
+
 /* Lets the flush go once control_stop() is under way, which its socket's absence tells. */
 static void *release_after_stop(void *path)
 {
@@ -460,6 +474,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_stuck_flush_keeps_nobody_waiting, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resize_reports_and_stops, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_result_is_kept_until_it_is_asked_for, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_stop_waits_for_jobs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_socket_that_is_about_to_be_made_is_waited_for, setup,
                                         teardown),

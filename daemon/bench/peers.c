@@ -264,7 +264,7 @@ int bench_peers(int argc, const char **argv)
         {"cells", 0, POPT_ARG_STRING, &cells, 0,
          "of io,meta,revalidate,limits only these (default: all)", "LIST"},
         {"seconds", 0, POPT_ARG_INT, &seconds, 0,
-         "a place may take at most so long (default: guest 540, host 330; 100 with --quick)", "N"},
+         "a place may take at most so long (default: guest 540, host 330; 160 with --quick)", "N"},
         {"harness", 0, POPT_ARG_STRING, &harness_said, 0,
          "where the scripts are (default: as installed, or in the source tree)", "DIR"},
         {NULL, 0, POPT_ARG_INCLUDE_TABLE, bench_options_table(&o), 0, "All benchmarks:", NULL},

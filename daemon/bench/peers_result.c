@@ -48,9 +48,12 @@ void peers_merge(json_t *all, json_t *part, const char *place, const char *note)
     }
     if (!json_object_get(machines, place))
         json_object_set(machines, place, json_object_get(part, "machine"));
-    json_object_set(all, "repetitions", json_object_get(part, "repetitions"));
+    /* Of all parts together: the fewest. One that was cut short with a whole repetition done counts
+     * as finished. */
+    if (!json_array_size(cells) || number_at(part, "repetitions") < number_at(all, "repetitions"))
+        json_object_set(all, "repetitions", json_object_get(part, "repetitions"));
     json_object_set(all, "warm_up", json_object_get(part, "warm_up"));
-    if (json_is_true(json_object_get(part, "interrupted")))
+    if (json_is_true(json_object_get(part, "interrupted")) && number_at(part, "repetitions") < 1)
         json_object_set_new(all, "interrupted", json_true());
     json_array_foreach(json_object_get(part, "targets"), i, t)
     {

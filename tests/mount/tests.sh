@@ -73,13 +73,15 @@ test_foreign_client_alone() {
 
 # ---- consistency of mapped files -----------------------------------------------------------------
 
-# oracle FOREIGN [ARGUMENTS]: the mmap oracle on mount `a`
+# oracle FOREIGN [ARGUMENTS]: the mmap oracle on mount `a`. Each time with another file: nfs-ganesha
+# goes on answering a LOOKUP of a name with the file that had it, when that was removed in its directory.
+oracles=0
 oracle() {
-    local foreign=$1
+    local foreign=$1 name=oracle.$((++oracles))
     shift
     timeout -k 5 900 "$bin/mmap_oracle" --foreign "$foreign" --server-path "$EXPORT" \
         --rounds "$(by_length 100 1500 30000)" --seconds "$(by_length 5 20 600)" \
-        --revalidate-cmd "$(revalidate "$T/a/oracle")" "$@" "$T/a"
+        --name $name --revalidate-cmd "$(revalidate "$T/a/$name")" "$@" "$T/a"
 }
 
 test_mmap_against_server_directory() {

@@ -120,8 +120,9 @@ static int flush(void *ctx, const char *path, uint64_t number)
 struct batch {
     pthread_mutex_t lock;
     pthread_cond_t cond;
-    unsigned running;
-    int error;
+    unsigned running, good;
+    int error;  /* the first, of those that are not ESTALE */
+    bool stale; /* there was such a one */
 };
 
 static void revalidated(struct reval_wait *w)
@@ -129,7 +130,11 @@ static void revalidated(struct reval_wait *w)
     struct batch *b = w->arg;
 
     pthread_mutex_lock(&b->lock);
-    if (w->error && !b->error)
+    if (!w->error)
+        b->good++;
+    else if (w->error == -ESTALE)
+        b->stale = true;
+    else if (!b->error)
         b->error = w->error;
     b->running--;
     pthread_cond_signal(&b->cond);
@@ -163,7 +168,11 @@ static int revalidate_job(void *ctx, const char *path, uint64_t number)
     pthread_mutex_unlock(&b.lock);
     free(waits);
     release(m->front, &w);
-    return rc ? rc : b.error;
+    if (rc || b.error)
+        return rc ? rc : b.error;
+    /* The server may give the number of a removed file to a new one while the old is still known.
+     */
+    return b.stale && !b.good ? -ESTALE : 0;
 }
 
 static int drop_clean(void *ctx, uint64_t *pages)

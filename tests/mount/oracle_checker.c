@@ -17,6 +17,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define TORN_TRIES 100 /* looks at a word that is written all the time */
+
 enum force { BY_OPEN, BY_COMMAND, BY_WAITING };
 
 struct check {
@@ -113,13 +115,28 @@ static void round_of(struct check *c, enum force how)
         if ((cl == S_FOREIGN || cl == S_HALF) && check_foreign(c, base, g, cl, false))
             c->suspects[n++] = g;
     }
-    /* A fetch that met a foreign write half done may show half of it, once: the write was not yet
-     * acknowledged. The next revalidation must show it whole. */
+    /* A fetch that met a foreign write half done may show half of it: the write was not yet
+     * acknowledged. It is a finding when no write of that word was under way. */
     if (n) {
+        uint64_t *sent = calloc((size_t)n, sizeof *sent);
+
+        fatal_unless(sent != NULL, "memory");
         o->torn_passing += n;
-        force(c, o->reval_cmd ? BY_COMMAND : BY_OPEN);
-        for (int i = 0; i < n; i++)
-            check_foreign(c, c->map, c->suspects[i], oracle_class(o, c->suspects[i]), true);
+        for (int tries = 0, left = 0; n; n = left, left = 0, tries++) {
+            for (int i = 0; i < n; i++) {
+                int g = c->suspects[i];
+                sent[i] = o->slot[g].acked == o->slot[g].sent ? o->slot[g].sent : UINT64_MAX;
+            }
+            force(c, o->reval_cmd ? BY_COMMAND : BY_OPEN);
+            for (int i = 0; i < n; i++) {
+                int g = c->suspects[i];
+                bool still = sent[i] == o->slot[g].sent || tries == TORN_TRIES;
+
+                if (check_foreign(c, c->map, g, oracle_class(o, g), still) && !still)
+                    c->suspects[left++] = g;
+            }
+        }
+        free(sent);
     }
 }
 

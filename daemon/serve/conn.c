@@ -54,16 +54,22 @@ void serve_conn_put(struct conn *conn)
     free(conn);
 }
 
+/* From here on nothing is sent. conn.lock held. */
+static void conn_shut(struct conn *conn)
+{
+    if (!conn->dead) {
+        conn->dead = true;
+        shutdown(conn->fd, SHUT_RDWR);
+    }
+}
+
 void serve_conn_kill(struct conn *conn)
 {
     struct server *srv = conn->srv;
     bool listed = false;
 
     pthread_mutex_lock(&conn->lock);
-    if (!conn->dead) {
-        conn->dead = true;
-        shutdown(conn->fd, SHUT_RDWR);
-    }
+    conn_shut(conn);
     pthread_mutex_unlock(&conn->lock);
     pthread_mutex_lock(&srv->lock);
     if (srv->conns[conn->slot] == conn) {
@@ -249,6 +255,9 @@ static void conn_flush(struct conn *conn)
             break;
         }
         if (n < 0 || conn_sent(conn, (size_t)n)) {
+            /* Under this lock: the next reply would follow one that was cut as if it were its rest.
+             */
+            conn_shut(conn);
             kill = true;
             break;
         }

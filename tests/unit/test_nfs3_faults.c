@@ -65,6 +65,8 @@ static void slot_done(struct remote_call *call)
 {
     struct slot *s = call->arg;
     if (call->error) {
+        print_error("slot %td, round %u: %s of %u bytes: %s\n", s - slots, s->round,
+                    s->reading ? "READ" : "WRITE", s->n - s->done, strerror(-call->error));
         errors++;
         slots_left--;
         return;
@@ -77,6 +79,8 @@ static void slot_done(struct remote_call *call)
     if (s->reading) {
         for (uint32_t i = 0; i < s->n; i++) {
             if (s->data[i] != byte_at(s, i)) {
+                print_error("slot %td, round %u: byte %u of %u is %#x, not %#x\n", s - slots,
+                            s->round, i, s->n, s->data[i], byte_at(s, i));
                 errors++;
                 break;
             }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The embedded server: each fault as a client sees it, and the duplicate request cache. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -282,6 +283,64 @@ static void drop_mid_cuts_the_reply(void **state)
     fixture_stop(&f);
 }
 
+/* Every unlock may be followed by a switch to another thread (linked with --wrap). */
+static _Atomic bool switching;
+
+int __real_pthread_mutex_unlock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
+
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    static _Atomic unsigned count;
+    int rc = __real_pthread_mutex_unlock(mutex);
+    if (switching && count++ % 7 == 0)
+        usleep(100);
+    return rc;
+}
+
+/* What other threads have to send at that moment must not look like the rest of it. */
+static void nothing_follows_a_cut_reply(void **state)
+{
+    enum { CALLS = 40, ROUNDS = 60, WHOLE = 144, CUT = 13 };
+    struct fixture f;
+    struct xbuf args = {0}, call = {0}, all = {0};
+    struct fh fh;
+    char got[CALLS * WHOLE + 1], spec[64];
+
+    fixture_start(&f, &(struct server_options){.threads = 4});
+    fixture_put(&f, "a", "0123456789");
+    assert_int_equal(raw_lookup(&f.raw, &f.root, "a", &fh), E_OK);
+    x_fh(&args, &fh);
+    x_u64(&args, 0);
+    x_u32(&args, 10);
+    for (uint32_t i = 0; i < CALLS; i++) {
+        raw_build(&f.raw, &call, 900 + i, 100003, P_READ, &args);
+        all.data = realloc(all.data, all.len + call.len);
+        memcpy(all.data + all.len, call.data, call.len);
+        all.len += call.len;
+    }
+    switching = true;
+    for (int i = 0; i < ROUNDS; i++) {
+        size_t have = 0;
+        ssize_t n;
+        fixture_command(&f, "clear");
+        snprintf(spec, sizeof(spec), "READ:drop-mid=%d:skip=%d:count=1", CUT, i % 16);
+        fixture_command(&f, spec);
+        raw_send(&f.raw, all.data, all.len);
+        while ((n = recv(f.raw.fd, got + have, sizeof(got) - have, 0)) > 0)
+            have += (size_t)n;
+        assert_int_equal(have % WHOLE, CUT);
+        for (size_t at = 0; at < have; at += WHOLE)
+            assert_memory_equal(got + at, "\x80\0\0\x8c", 4);
+        raw_reconnect(&f.raw);
+    }
+    switching = false;
+    x_free(&args);
+    x_free(&call);
+    free(all.data);
+    fixture_stop(&f);
+}
+
 static void short_read_and_short_write_say_so(void **state)
 {
     struct fixture f;
@@ -518,6 +577,7 @@ int main(void)
         cmocka_unit_test(drop_closes_without_executing),
         cmocka_unit_test(drop_call_cuts_a_large_call),
         cmocka_unit_test(drop_mid_cuts_the_reply),
+        cmocka_unit_test(nothing_follows_a_cut_reply),
         cmocka_unit_test(short_read_and_short_write_say_so),
         cmocka_unit_test(silent_executes_and_says_nothing),
         cmocka_unit_test(reboot_at_a_call_is_not_that_call),

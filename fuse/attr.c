@@ -116,10 +116,10 @@ bool attr_token_racy(struct front *f, const struct token *t, uint64_t sent_ns)
     return racy;
 }
 
-bool attr_clock_coarse(struct front *f)
+bool attr_clock_coarse(struct front *f, const struct token *t)
 {
     pthread_mutex_lock(&f->clock->lock);
-    bool coarse = clock_coarse(&f->clock->time);
+    bool coarse = clock_coarse(&f->clock->time, clock_ns(t->ctime));
     pthread_mutex_unlock(&f->clock->lock);
     return coarse;
 }

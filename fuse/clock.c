@@ -10,8 +10,10 @@
  *
  * A server with ticks shows only multiples of its tick between the ctimes of operations in
  * sequence; one with fine timestamps shows microseconds. Twice the smallest difference seen is
- * taken. A kernel with multigrain timestamps (Linux 6.13) gives a change after a sampling a time
- * of its own, which is exactly what is needed here.
+ * taken. What the server says of itself (time_delta) counts where it can be true: Linux's says 1 s
+ * whatever its file system keeps, but a ctime that is no multiple of it is of a finer clock. A
+ * kernel with multigrain timestamps (Linux 6.13) gives a change after a sampling a time of its own,
+ * which is exactly what is needed here.
  */
 #include "fuse/clock.h"
 
@@ -68,7 +70,7 @@ void clock_own_late(struct server_time *c, int64_t ctime, int64_t sent, int64_t 
 void clock_own(struct server_time *c, int64_t ctime, int64_t sent, int64_t replied)
 {
     learn_step(c, ctime, sent, replied);
-    int64_t lo = ctime - replied, hi = ctime + clock_granularity(c) - sent;
+    int64_t lo = ctime - replied, hi = ctime + clock_granularity(c, ctime) - sent;
     if (!c->own || hi < bound_hi(c, replied) || lo > bound_hi(c, replied)) {
         c->off_hi = hi;
         c->hi_at = replied;
@@ -79,23 +81,23 @@ void clock_own(struct server_time *c, int64_t ctime, int64_t sent, int64_t repli
     raise_lo(c, lo, replied);
 }
 
-int64_t clock_granularity(const struct server_time *c)
+int64_t clock_granularity(const struct server_time *c, int64_t ctime)
 {
     int64_t gran =
         c->step_min && 2 * c->step_min < CLOCK_GRAN_MAX ? 2 * c->step_min : CLOCK_GRAN_MAX;
-    return c->time_delta > gran ? c->time_delta : gran;
+    return c->time_delta > gran && ctime % c->time_delta == 0 ? c->time_delta : gran;
 }
 
-bool clock_coarse(const struct server_time *c)
+bool clock_coarse(const struct server_time *c, int64_t ctime)
 {
-    return clock_granularity(c) >= CLOCK_GRAN_FINE;
+    return clock_granularity(c, ctime) >= CLOCK_GRAN_FINE;
 }
 
 bool clock_racy(const struct server_time *c, int64_t ctime, int64_t sent, int64_t real)
 {
-    if (!clock_coarse(c))
+    if (!clock_coarse(c, ctime))
         return false;
-    if (c->known && sent + bound_lo(c, sent) >= ctime + clock_granularity(c))
+    if (c->known && sent + bound_lo(c, sent) >= ctime + clock_granularity(c, ctime))
         return false;
     return c->own || real < ctime + CLOCK_SKEW_MAX;
 }

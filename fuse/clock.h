@@ -51,9 +51,9 @@ void clock_own_late(struct server_time *c, int64_t ctime, int64_t sent, int64_t 
 /* The ctime that an own operation which always moves it (not WRITE: it may be applied later)
  * left: made between `sent` and `replied`. */
 void clock_own(struct server_time *c, int64_t ctime, int64_t sent, int64_t replied);
-/* How long after a change another may leave the same timestamp. */
-int64_t clock_granularity(const struct server_time *c);
-bool clock_coarse(const struct server_time *c);
+/* How long after a change that left `ctime` another may leave the same timestamp. */
+int64_t clock_granularity(const struct server_time *c, int64_t ctime);
+bool clock_coarse(const struct server_time *c, int64_t ctime);
 /* Could a change after the sampling leave the timestamp `ctime` once more? The sampling's request
  * was sent at `sent`, which was `real` of CLOCK_REALTIME. */
 bool clock_racy(const struct server_time *c, int64_t ctime, int64_t sent, int64_t real);

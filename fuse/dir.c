@@ -21,8 +21,9 @@
  *
  * The kernel may keep the whole listing (FOPEN_CACHE_DIR) and use it for a later open with
  * FOPEN_KEEP_CACHE. That is granted when the directory's token is what it was when the listing was
- * begun, and had been so for longer than any server's clock tick then: a change in the same tick
- * as the token would not show.
+ * begun, and the server's clock had left the token's tick by then: a change in the same tick would
+ * not show. Times without nanoseconds may be those of a file system that has none, whatever the
+ * server says: then the token has to be known for longer than a second.
  *
  * Lock order: dir lock > table lock, inode lock.
  */
@@ -380,15 +381,25 @@ void front_readdirplus(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off
 
 /* ---- opening and closing ------------------------------------------------------------------ */
 
+/* Could a change after the listing was begun leave the token as it is? Inode lock held. */
+static bool listing_racy(struct front *f, const struct inode *ino)
+{
+    const struct token *t = &ino->dir_token;
+
+    if (!t->ctime.tv_nsec && !t->mtime.tv_nsec)
+        return ino->dir_listed_ns < ino->dir_seen_ns + TICK_NS;
+    return attr_token_racy(f, t, ino->dir_listed_ns);
+}
+
 /* May the kernel go on using its listing? Notes that a listing of now begins otherwise. */
-static bool listing_keeps(struct inode *ino)
+static bool listing_keeps(struct front *f, struct inode *ino)
 {
     uint64_t now = now_ns();
 
     pthread_mutex_lock(&ino->lock);
     struct token cur = token_of(&ino->rec->attr);
     bool same = token_equal(&cur, &ino->dir_token);
-    bool keep = same && ino->dir_listed_ns >= ino->dir_seen_ns + TICK_NS;
+    bool keep = same && !listing_racy(f, ino);
 
     if (!same) {
         ino->dir_token = cur;
@@ -425,7 +436,7 @@ static void opendir_reply(struct op *op)
     file->dir = d;
     fi.fh = file->index;
     fi.cache_readdir = 1;
-    fi.keep_cache = listing_keeps(op->ino);
+    fi.keep_cache = listing_keeps(f, op->ino);
     if (!op_claim(op) || fuse_reply_open(op->req, &fi) != 0) {
         file->dir = NULL;
         dir_put(d);

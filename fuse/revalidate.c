@@ -199,7 +199,7 @@ static void judge(struct reval_job *job, const struct remote_call *call)
     if (mapping_has_pages(ino->map)) {
         pthread_mutex_lock(&ino->lock);
 
-        bool proven = token_equal(&ino->proven, &now) || !attr_clock_coarse(f);
+        bool proven = token_equal(&ino->proven, &now) || !attr_clock_coarse(f, &now);
 
         pthread_mutex_unlock(&ino->lock);
         if (same && !proven)

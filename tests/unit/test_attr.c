@@ -121,19 +121,19 @@ static void granularity_is_learnt_from_operations_in_sequence(void **state)
 {
     struct server ticks = {0, 4 * MS}, fine = {0, 1000};
     struct server_time c = {0};
-    assert_int_equal(clock_granularity(&c), 20 * MS);
-    assert_true(clock_coarse(&c));
+    assert_int_equal(clock_granularity(&c, REAL), 20 * MS);
+    assert_true(clock_coarse(&c, REAL));
     for (int64_t mono = SEC; mono < 2 * SEC; mono += MS)
         own_op(&c, &ticks, mono);
-    assert_int_equal(clock_granularity(&c), 8 * MS);
-    assert_true(clock_coarse(&c));
+    assert_int_equal(clock_granularity(&c, REAL), 8 * MS);
+    assert_true(clock_coarse(&c, REAL));
     for (int64_t mono = 2 * SEC; mono < 3 * SEC; mono += MS / 2)
         own_op(&c, &fine, mono);
-    assert_int_equal(clock_granularity(&c), MS);
+    assert_int_equal(clock_granularity(&c, REAL), MS);
     for (int64_t mono = 3 * SEC; mono < 3 * SEC + 10 * MS; mono += MS / 4)
         clock_own(&c, server_ctime(&fine, mono), mono - MS / 10, mono + MS / 10);
-    assert_int_equal(clock_granularity(&c), MS / 2);
-    assert_false(clock_coarse(&c));
+    assert_int_equal(clock_granularity(&c, REAL), MS / 2);
+    assert_false(clock_coarse(&c, REAL));
     assert_false(clock_racy(&c, REAL + 4 * SEC, 4 * SEC, REAL + 4 * SEC));
 }
 
@@ -144,9 +144,9 @@ static void writes_teach_granularity_by_newer_times_only(void **state)
     clock_own(&c, REAL + 10 * MS, 10 * MS, 11 * MS);
     clock_own_late(&c, REAL + 9 * MS, 12 * MS, 13 * MS, REAL); /* not yet applied: an old time */
     clock_own_late(&c, REAL + 10 * MS, 12 * MS, 13 * MS, REAL);
-    assert_int_equal(clock_granularity(&c), 20 * MS);
+    assert_int_equal(clock_granularity(&c, REAL), 20 * MS);
     clock_own_late(&c, REAL + 13 * MS, 13 * MS, 14 * MS, REAL);
-    assert_int_equal(clock_granularity(&c), 6 * MS);
+    assert_int_equal(clock_granularity(&c, REAL), 6 * MS);
 }
 
 static void operations_at_once_teach_no_granularity(void **state)
@@ -155,7 +155,7 @@ static void operations_at_once_teach_no_granularity(void **state)
     clock_own(&c, REAL, 0, 10 * MS);
     clock_own(&c, REAL + MS, MS, 11 * MS); /* sent before the first was answered */
     clock_own(&c, REAL, 20 * MS, 21 * MS); /* the same tick */
-    assert_int_equal(clock_granularity(&c), 20 * MS);
+    assert_int_equal(clock_granularity(&c, REAL), 20 * MS);
 }
 
 static void the_servers_own_word_is_a_lower_bound(void **state)
@@ -164,9 +164,24 @@ static void the_servers_own_word_is_a_lower_bound(void **state)
     struct server fine = {0, 1000};
     for (int64_t mono = SEC; mono < 2 * SEC; mono += MS)
         own_op(&c, &fine, mono);
-    assert_int_equal(clock_granularity(&c), 2 * SEC);
+    assert_int_equal(clock_granularity(&c, REAL), 2 * SEC);
     assert_true(clock_racy(&c, REAL + 2 * SEC, 3 * SEC, REAL + 3 * SEC));
     assert_false(clock_racy(&c, REAL + 2 * SEC, 4 * SEC + 10 * MS, REAL + 4 * SEC));
+}
+
+/* Linux's server says 1 s of every file system. */
+static void a_time_that_is_finer_refutes_it(void **state)
+{
+    struct server_time c = {.time_delta = SEC};
+    struct server ticks = {0, 4 * MS};
+    for (int64_t mono = SEC; mono < 2 * SEC; mono += MS)
+        own_op(&c, &ticks, mono);
+    int64_t whole = REAL + 2 * SEC, finer = whole + 4 * MS;
+    assert_int_equal(clock_granularity(&c, whole), SEC);
+    assert_true(clock_racy(&c, whole, 3 * SEC - MS, REAL + 3 * SEC));
+    assert_int_equal(clock_granularity(&c, finer), 8 * MS);
+    assert_true(clock_racy(&c, finer, 2 * SEC + 11 * MS, REAL + 3 * SEC));
+    assert_false(clock_racy(&c, finer, 2 * SEC + 18 * MS, REAL + 3 * SEC));
 }
 
 /* 0.1 ms a second: what was learnt an hour ago is worth 360 ms less. */
@@ -218,6 +233,7 @@ int main(void)
         cmocka_unit_test(writes_teach_granularity_by_newer_times_only),
         cmocka_unit_test(operations_at_once_teach_no_granularity),
         cmocka_unit_test(the_servers_own_word_is_a_lower_bound),
+        cmocka_unit_test(a_time_that_is_finer_refutes_it),
         cmocka_unit_test(old_knowledge_drifts),
         cmocka_unit_test(timeouts_double_only_when_expired_and_unchanged),
         cmocka_unit_test(replies_from_before_are_refused),

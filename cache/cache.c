@@ -23,6 +23,7 @@
 #define OVERFLOW_LEAST   (16u << 20)
 #define OVERFLOW_MOST    (32u << 20)
 #define FLUSH_EVERY_NS   500000000ull
+#define FLUSH_QUIET      4 /* then it sleeps until a page is dirty; small files come in storms */
 #define RECLAIM_AGAIN_NS 5000000ull
 #define KICK_TRIES       64
 
@@ -184,6 +185,8 @@ static void flush_due(struct mapping *m, void *arg)
 
 void flusher_wake(struct cache *c)
 {
+    if (!atomic_load(&c->flusher_asleep))
+        return;
     pthread_mutex_lock(&c->helper_lock);
     pthread_cond_signal(&c->flusher_wake);
     pthread_mutex_unlock(&c->helper_lock);
@@ -201,16 +204,28 @@ static void doze(struct cache *c, pthread_cond_t *wake, uint64_t ns)
 static void *flusher(void *arg)
 {
     struct cache *c = arg;
+    unsigned quiet = FLUSH_QUIET; /* looks in a row that found nothing dirty */
 
     pthread_setname_np(pthread_self(), "nfsc-flush");
     pthread_mutex_lock(&c->helper_lock);
     while (!c->stopping) {
-        if (atomic_load(&c->n.dirty) == 0) {
-            pthread_cond_wait(&c->flusher_wake, &c->helper_lock);
+        if (quiet >= FLUSH_QUIET) {
+            /* Each is written before the other is read: who dirties the first page sees the
+             * sleeper, or the sleeper the page. */
+            atomic_store(&c->flusher_asleep, true);
+            if (atomic_load(&c->n.dirty) == 0)
+                pthread_cond_wait(&c->flusher_wake, &c->helper_lock);
+            atomic_store(&c->flusher_asleep, false);
+            quiet = 0; /* also when it is clean again by now: the next one comes soon */
             continue;
         }
 
         doze(c, &c->flusher_wake, FLUSH_EVERY_NS);
+        if (atomic_load(&c->n.dirty) == 0) {
+            quiet++;
+            continue;
+        }
+        quiet = 0;
         pthread_mutex_unlock(&c->helper_lock);
 
         uint64_t at = cache_now_ns();

@@ -210,6 +210,7 @@ struct cache {
     pthread_cond_t flusher_wake, reclaimer_wake, yielder_wake;
     pthread_mutex_t helper_lock;
     bool stopping;
+    _Atomic bool flusher_asleep; /* until something is dirty */
     _Atomic bool reclaim_wanted, yield_wanted;
     _Atomic bool no_pre; /* this server's WRITE replies lack pre-operation attributes */
 

@@ -28,6 +28,7 @@ static const struct benchmark {
     {"limits", bench_limits, true, "what this machine and its server could do at best"},
     {"cache", bench_cache, true, "the cache by itself: costs, hit ratios, memory"},
     {"peers", bench_peers, true, "the same work on every client, in a guest and here"},
+    {"scale", bench_scale, true, "how cost grows with caches, files, mounts, round trips"},
     {"compare", bench_compare, false, "two results: what became slower"},
     {"report", bench_report, false, "a page with plots from results"},
     {0},

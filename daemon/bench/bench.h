@@ -152,6 +152,7 @@ int bench_meta(int argc, const char **argv);
 int bench_limits(int argc, const char **argv);
 int bench_cache(int argc, const char **argv);
 int bench_peers(int argc, const char **argv);
+int bench_scale(int argc, const char **argv);
 int bench_compare(int argc, const char **argv);
 int bench_report(int argc, const char **argv);
 

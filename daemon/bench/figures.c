@@ -90,9 +90,13 @@ int figures_write(FILE *f, json_t *merged, const char *benchmark)
     static const struct {
         const char *benchmark;
         int (*write)(FILE *f, json_t *merged);
-    } all[] = {
-        {"revalidate", figures_revalidate}, {"io", figures_io},       {"meta", figures_meta},
-        {"limits", figures_limits},         {"cache", figures_cache}, {"peers", figures_peers}};
+    } all[] = {{"revalidate", figures_revalidate},
+               {"io", figures_io},
+               {"meta", figures_meta},
+               {"limits", figures_limits},
+               {"cache", figures_cache},
+               {"peers", figures_peers},
+               {"scale", figures_scale}};
     int rc = 0;
 
     fputs("<div class=\"figures\">\n", f);

@@ -18,6 +18,8 @@ int figures_write(FILE *f, json_t *merged, const char *benchmark);
 int figures_cache(FILE *f, json_t *merged);
 /* figures_peers.c: those of `bench peers`. */
 int figures_peers(FILE *f, json_t *merged);
+/* figures_scale.c: those of `bench scale`. */
+int figures_scale(FILE *f, json_t *merged);
 
 /* ---- for figures_*.c, one file for each benchmark or two ---------------------------------------
  */

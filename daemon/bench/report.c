@@ -67,6 +67,8 @@ static const struct {
     {"io", "Reading and writing", "From every cache, in every way."},
     {"meta", "Names, attributes, directories",
      "Storms of small operations, and programs that make them."},
+    {"scale", "Scale",
+     "How cost grows as work grows: each part on a server and mounts of its own, on this machine."},
     {"cache", "The page cache alone", "In one process, without a mount."},
     {"limits", "Limits", "What the machine and the server do with nothing in between."},
     {0},

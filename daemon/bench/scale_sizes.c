@@ -217,7 +217,7 @@ static int64_t work(struct cell *c, struct scale_mount *m, const char *path, con
     if (rc == 0)
         rc = timed_truncate(c, fd, half, "shrink_us");
     if (rc == 0)
-        rc = timed_truncate(c, fd, size, "grow_us");
+        rc = timed_truncate(c, fd, size, "grow_again_us");
     for (unsigned i = 0; rc == 0 && i < 2; i++) {
         struct place kept = {.n = 0};
         for (unsigned k = 0; k < p.n; k++) {

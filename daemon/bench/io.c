@@ -243,6 +243,13 @@ static void set_limit(struct cell *c, const struct io_cell *io)
 {
     bool bulk = io->pattern == PATTERN_SEQUENTIAL && io->mode == MODE_BUFFERED;
 
+    if (io->pattern == PATTERN_RANDOM && io->mode == MODE_BUFFERED && io->op == OP_READ &&
+        io->cache == CACHE_COLD && io->block == 4096) {
+        if (io->in_flight == 1)
+            cell_limit(c, "fuse+libnfs", "read4k-1", "mb_s");
+        else if (io->in_flight == 16)
+            cell_limit(c, "fuse+libnfs", "read4k-16", "mb_s");
+    }
     if (!bulk)
         return;
     if (io->op == OP_WRITE)

@@ -7,6 +7,7 @@
  *   limits_fuse.c      fuse: an in-memory FUSE file system of our own (memfs.c)
  *   limits_client.c    client: our NFS client without a mount
  *   limits_libnfs.c    libnfs: raw libnfs, which does not even copy what it reads
+ *   limits_floor.c     fuse+libnfs: both in one loop, a small READ for each request
  */
 #ifndef NFSCACHED_BENCH_LIMIT_CELLS_H
 #define NFSCACHED_BENCH_LIMIT_CELLS_H
@@ -40,6 +41,7 @@ void limits_add_machine(struct matrix *m, const struct limits_options *o);
 void limits_add_fuse(struct matrix *m, const struct limits_options *o);
 void limits_add_client(struct matrix *m, const struct limits_options *o);
 void limits_add_libnfs(struct matrix *m, const struct limits_options *o);
+void limits_add_floor(struct matrix *m, const struct limits_options *o);
 
 /* For derive(): cells that are sums of others, when both were measured: the least that an open()
  * can cost, a GETATTR and an empty FUSE open and close. */

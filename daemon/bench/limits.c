@@ -13,11 +13,9 @@ static const struct limit {
     void (*add)(struct matrix *m, const struct limits_options *o);
     bool needs_server;
 } limits[] = {
-    {"machine", limits_add_machine, false},
-    {"fuse", limits_add_fuse, false},
-    {"client", limits_add_client, true},
-    {"libnfs", limits_add_libnfs, true},
-    {0},
+    {"machine", limits_add_machine, false}, {"fuse", limits_add_fuse, false},
+    {"client", limits_add_client, true},    {"libnfs", limits_add_libnfs, true},
+    {"floor", limits_add_floor, true},      {0},
 };
 
 struct poptOption *limits_options_table(struct limits_options *o)
@@ -33,7 +31,7 @@ struct poptOption *limits_options_table(struct limits_options *o)
         {"limit-calls", 0, POPT_ARG_INT, &o->calls, 0,
          "how many small calls a limit makes at a time", "N"},
         {"depth", 0, POPT_ARG_INT, &o->depth, 0, "READs and WRITEs in flight", "N"},
-        {"only", 0, POPT_ARG_STRING, &o->only, 0, "of machine,fuse,client,libnfs only these",
+        {"only", 0, POPT_ARG_STRING, &o->only, 0, "of machine,fuse,client,libnfs,floor only these",
          "LIST"},
         POPT_TABLEEND};
 
@@ -61,7 +59,8 @@ static bool check_only(const char *list)
         for (const struct limit *l = limits; l->name; l++)
             good = good || strcmp(l->name, word) == 0;
         if (!good)
-            bench_fail(0, "--only: no limit '%s'; there are machine, fuse, client, libnfs", word);
+            bench_fail(0, "--only: no limit '%s'; there are machine, fuse, client, libnfs, floor",
+                       word);
     }
     free(copy);
     return good;
@@ -87,8 +86,10 @@ bool limits_check(struct limits_options *o)
         return false;
     options_init(&o->nfs);
     if (!o->server) {
-        if (o->only && (in_list(o->only, "client") || in_list(o->only, "libnfs"))) {
-            bench_fail(0, "--only=%s: client and libnfs need --server=SERVER:/EXPORT", o->only);
+        if (o->only && (in_list(o->only, "client") || in_list(o->only, "libnfs") ||
+                        in_list(o->only, "floor"))) {
+            bench_fail(0, "--only=%s: client, libnfs and floor need --server=SERVER:/EXPORT",
+                       o->only);
             return false;
         }
         return true;

@@ -48,11 +48,14 @@ static int meta_run(struct cell *c)
     if (rc < 0)
         return cell_fail(c, "%s: %s", mc->dir, strerror(-rc));
     rc = mc->work->run(c, mc);
-    remove_tree(mc->dir);
+    /* By the other way it costs no client anything. */
+    remove_tree(*mc->foreign ? mc->foreign : mc->dir);
     return rc;
 }
 
-static void add(struct matrix *m, struct meta_options *o, const struct meta_work *work)
+/* `what`: how the size is called, if the work has one. */
+static void add(struct matrix *m, struct meta_options *o, const struct meta_work *work,
+                const char *what, unsigned size)
 {
     for (size_t t = 0; t < o->targets.n; t++) {
         struct meta_cell *mc = calloc(1, sizeof *mc);
@@ -63,12 +66,38 @@ static void add(struct matrix *m, struct meta_options *o, const struct meta_work
         mc->o = o;
         mc->target = &o->targets.list[t];
         mc->work = work;
+        mc->size = size;
         struct cell *c = matrix_add(m, "meta", mc->target->name, meta_run, mc);
         cell_at_end(c, free);
         cell_param(c, "work", "%s", work->name);
+        if (what)
+            cell_param(c, what, "%u", size);
         if (work->limit_target && mc->target->kind != TARGET_OTHER)
             cell_limit_of(c, "op_p50_us", work->limit_target, work->limit_work, work->limit_metric);
     }
+}
+
+struct sizes {
+    char *large, *trees, *cached; /* as given; NULL: none */
+    struct number_list lists[3];
+};
+
+static bool sizes_parse(struct sizes *s)
+{
+    return (!s->large || list_numbers("large", s->large, 1, 10000000, &s->lists[0])) &&
+           (!s->trees || list_numbers("large-tree", s->trees, 1, 10000000, &s->lists[1])) &&
+           (!s->cached || list_numbers("cached", s->cached, 0, 1u << 24, &s->lists[2]));
+}
+
+static void sizes_add(struct matrix *m, struct meta_options *o, const struct sizes *s)
+{
+    static const struct meta_work *const works[] = {&meta_large_list, &meta_large_tree,
+                                                    &meta_cached};
+    static const char *const what[] = {"entries", "files", "pages"};
+
+    for (unsigned k = 0; k < 3; k++)
+        for (unsigned i = 0; i < s->lists[k].n; i++)
+            add(m, o, works[k], what[k], s->lists[k].v[i]);
 }
 
 static unsigned all_works(const struct meta_work **works, const char **names)
@@ -85,11 +114,18 @@ static unsigned all_works(const struct meta_work **works, const char **names)
     return n;
 }
 
+static bool works_parse(const char *list, const char *const *names, unsigned *set)
+{
+    *set = 0;
+    return (list && strcmp(list, "none") == 0) || list_parse("work", list, names, set);
+}
+
 int bench_meta(int argc, const char **argv)
 {
     struct bench_options b = BENCH_OPTIONS_INIT;
     struct limits_options l = LIMITS_OPTIONS_INIT;
     struct meta_options o = {0};
+    struct sizes sizes = {0};
     char **dirs = NULL, **foreign_dirs = NULL, *list = NULL;
     int limits = 0;
     const struct poptOption what[] = {
@@ -98,10 +134,18 @@ int bench_meta(int argc, const char **argv)
         {"foreign-dir", 'f', POPT_ARG_ARGV, &foreign_dirs, 0,
          "another way to the same files, for what is cold: one for each --dir, or one for all",
          "DIR"},
-        {"work", 'w', POPT_ARG_STRING, &list, 0, "only these: create,stat,...,untar,git-status",
-         "LIST"},
+        {"work", 'w', POPT_ARG_STRING, &list, 0,
+         "only these: create,stat,...,untar,git-status; or none", "LIST"},
         {"files", 0, POPT_ARG_INT, &o.files, 0, "of a storm (default 1000)", "N"},
         {"tree", 0, POPT_ARG_INT, &o.tree, 0, "files of the tree for programs (default 400)", "N"},
+        {"large", 0, POPT_ARG_STRING, &sizes.large, 0,
+         "also ls -l of directories with so many entries (default: none)", "LIST"},
+        {"large-tree", 0, POPT_ARG_STRING, &sizes.trees, 0,
+         "also git status on trees of so many files, which were made elsewhere (default: none)",
+         "LIST"},
+        {"cached", 0, POPT_ARG_STRING, &sizes.cached, 0,
+         "also open and close of an unchanged file with so many pages cached (default: none)",
+         "LIST"},
         {"limits", 0, POPT_ARG_NONE, &limits, 0, "measure the limits in the same run", NULL},
         POPT_TABLEEND};
     const struct poptOption table[] = {
@@ -125,13 +169,14 @@ int bench_meta(int argc, const char **argv)
         bench_fail(0, "--files=%d: expected 1 to 10000000", (int)o.files);
     else if (o.tree < 20 || o.tree > 1000000)
         bench_fail(0, "--tree=%d: expected 20 to 1000000", (int)o.tree);
-    else if (bench_options_check(&b) && list_parse("work", list, names, &set) && limits_check(&l) &&
-             targets_open(&o.targets, dirs, foreign_dirs, false)) {
+    else if (bench_options_check(&b) && works_parse(list, names, &set) && sizes_parse(&sizes) &&
+             limits_check(&l) && targets_open(&o.targets, dirs, foreign_dirs, false)) {
         struct matrix *m = matrix_new();
         targets_describe(&o.targets, m);
         for (unsigned i = 0; i < n; i++)
             if (set & 1u << i)
-                add(m, &o, works[i]);
+                add(m, &o, works[i], NULL, 0);
+        sizes_add(m, &o, &sizes);
         if (limits)
             limits_add(m, &l);
         status = bench_finish(m, &b, argc, argv, limits_derive);

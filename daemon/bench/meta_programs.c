@@ -19,7 +19,7 @@ enum { PER_DIRECTORY = 20, COMPILED = 12 };
 
 /* ---- running programs ------------------------------------------------------------------------ */
 
-static bool is_installed(const char *program)
+bool meta_is_installed(const char *program)
 {
     const char *path = getenv("PATH");
     char full[PATH_MAX];
@@ -37,7 +37,7 @@ static bool is_installed(const char *program)
 /* Runs it in `dir` without input; its output goes nowhere. 0, or negative errno: -ECHILD when it
  * failed.
  */
-static int run_in(const char *dir, const char *const *argv)
+int meta_run_program(const char *dir, const char *const *argv)
 {
     int status = 0;
 
@@ -64,13 +64,13 @@ static int run_in(const char *dir, const char *const *argv)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ECHILD;
 }
 
-#define RUN(dir, ...) run_in(dir, (const char *const[]){__VA_ARGS__, NULL})
+#define RUN(dir, ...) meta_run_program(dir, (const char *const[]){__VA_ARGS__, NULL})
 
 /* The same, timed: the sample "seconds". */
 static int timed(struct cell *c, const char *dir, const char *const *argv)
 {
     uint64_t start = bench_now();
-    int rc = run_in(dir, argv);
+    int rc = meta_run_program(dir, argv);
     double us = bench_us_since(start);
 
     if (rc == -ECHILD)
@@ -169,7 +169,7 @@ void meta_material_remove(struct meta_options *o)
 static int ready(struct cell *c, struct meta_cell *mc, const char *const *programs)
 {
     for (; *programs; programs++)
-        if (!is_installed(*programs)) {
+        if (!meta_is_installed(*programs)) {
             cell_skip(c, "the program %s is not installed", *programs);
             return 0;
         }

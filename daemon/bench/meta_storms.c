@@ -112,6 +112,24 @@ static int storm(struct cell *c, const struct meta_cell *mc, int (*op)(const cha
     return rc;
 }
 
+int meta_repeat(struct cell *c, unsigned n, int (*op)(const char *path), const char *path)
+{
+    struct histogram *h = calloc(1, sizeof *h);
+    int rc = h ? 0 : -ENOMEM;
+
+    for (unsigned i = 0; rc == 0 && i < n && !bench_stopped(); i++) {
+        uint64_t start = bench_now();
+
+        if (op(path) < 0)
+            rc = errno ? -errno : -EIO;
+        histogram_add(h, bench_now() - start);
+    }
+    if (rc == 0)
+        cell_histogram(c, "op", h);
+    free(h);
+    return rc;
+}
+
 static int for_all(const struct meta_cell *mc, const char *dir, int (*op)(const char *path))
 {
     char path[PATH_MAX];
@@ -210,8 +228,7 @@ static int run_open_read_cold(struct cell *c, struct meta_cell *mc)
 
 /* ---- directories ----------------------------------------------------------------------------- */
 
-/* All names, and their attributes as `ls -l` wants them. us, or negative errno. */
-static double list(const char *dir, bool with_attributes, unsigned *entries)
+double meta_list(const char *dir, bool with_attributes, unsigned *entries)
 {
     uint64_t start = bench_now();
     DIR *d = opendir(dir);
@@ -241,9 +258,9 @@ static int run_list(struct cell *c, struct meta_cell *mc, bool cold, bool with_a
         return cell_skip(c, "needs --foreign-dir: files that were made elsewhere");
     int rc = make_files(mc);
     if (rc == 0 && !cold)
-        us = list(mc->dir, with_attributes, &entries);
+        us = meta_list(mc->dir, with_attributes, &entries);
     if (rc == 0 && us >= 0)
-        us = list(mc->dir, with_attributes, &entries);
+        us = meta_list(mc->dir, with_attributes, &entries);
     if (rc < 0 || us < 0)
         return rc < 0 ? rc : (int)us;
     if (entries != mc->o->files + 2 && !bench_stopped())

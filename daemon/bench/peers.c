@@ -11,7 +11,8 @@
  * `meta`, ... of this very program on all of them at once (so that repetitions are interleaved
  * between clients), and write to standard output
  *
- *   nfscached.result        the lines up to nfscached.end are a result, as --json makes it
+ *   nfscached.result LABEL  the lines up to nfscached.end are a result, as --json makes it; LABEL
+ *                           (or nothing) tells apart runs that measure the same
  *   nfscached.end
  *   peers: TEXT             progress
  *   ...                     anything else is for people
@@ -46,8 +47,8 @@ static const struct place {
      "in an emulated machine, where a system call takes about 3, a change of threads 1.6, and a "
      "copy "
      "9 times as long as on a real one",
-     540},
-    {"host", "bench-host", "on this machine", 330},
+     500},
+    {"host", "bench-host", "on this machine", 360},
 };
 
 enum { PLACES = sizeof places / sizeof places[0] };
@@ -59,6 +60,7 @@ struct run {
     json_t *all;
     pid_t pid;
     size_t results;
+    char label[32];
     char *text; /* of the result that is being received; NULL: none is */
     size_t length;
     bool broken, quiet;
@@ -71,7 +73,7 @@ static void take_result(struct run *r)
 
     if (part && strcmp(text_at(part, "schema"), RESULT_SCHEMA) == 0 &&
         (int)number_at(part, "schema_version") == RESULT_VERSION) {
-        peers_merge(r->all, part, r->place->name, r->place->note);
+        peers_merge(r->all, part, r->place->name, r->place->note, r->label);
         r->results++;
     } else {
         bench_fail(0, "%s: a result that cannot be read (%s)", r->place->name,
@@ -85,7 +87,9 @@ static void take_result(struct run *r)
 
 static void take_line(struct run *r, const char *line, size_t n)
 {
-    if (strcmp(line, "nfscached.result\n") == 0) {
+    if (strncmp(line, "nfscached.result", 16) == 0) {
+        *r->label = 0;
+        sscanf(line + 16, " %31s", r->label);
         free(r->text);
         r->text = calloc(1, 1);
         r->length = 0;
@@ -254,101 +258,169 @@ static bool ours_failed(json_t *all)
     return failed;
 }
 
+struct peers_options {
+    struct bench_options b;
+    int seconds;
+    char *only, *harness, *cells, *from, *markdown, *plots;
+};
+
+/* The program, its scripts, the synchronous client, and numbers as text. */
+struct kit {
+    char self[PATH_MAX], harness[PATH_MAX], naive[PATH_MAX], reps[16], seed[24];
+};
+
+static int prepare(const struct peers_options *o, struct kit *k)
+{
+    ssize_t n = readlink("/proc/self/exe", k->self, sizeof k->self - 1);
+
+    if (geteuid() != 0)
+        return bench_fail(BENCH_USAGE, "it mounts and serves: that needs root");
+    if (n <= 0)
+        return BENCH_FAILED;
+    k->self[n] = 0;
+    if (!find_harness(o->harness, k->self, k->harness))
+        return BENCH_FAILED;
+    find_program(k->self, "naivenfs", k->naive);
+    snprintf(k->reps, sizeof k->reps, "%d", o->b.reps > 0 ? o->b.reps : o->b.quick ? 1 : 3);
+    snprintf(k->seed, sizeof k->seed, "%lld", o->b.seed >= 0 ? o->b.seed : (long long)getpid());
+    return BENCH_OK;
+}
+
+static int run_place(const struct place *place, const struct peers_options *o, const struct kit *k,
+                     json_t *all, size_t *done)
+{
+    struct run r = {.place = place, .all = all, .quiet = o->b.quiet};
+    char script[PATH_MAX + 32], limit[16];
+
+    snprintf(script, sizeof script, "%s/%s", k->harness, place->script);
+    snprintf(limit, sizeof limit, "%d",
+             o->seconds > 0 ? o->seconds
+             : o->b.quick   ? 100
+                            : place->seconds);
+
+    const char *args[] = {"bash",  script,   limit,
+                          k->self, k->naive, o->b.quick ? "quick" : "full",
+                          k->reps, k->seed,  o->cells ? o->cells : "io,meta,revalidate,limits",
+                          NULL};
+    int rc = run_script(&r, args);
+
+    *done += r.results;
+    peers_ratios(all, place->name);
+    if (bench_stopped())
+        return BENCH_INTERRUPTED;
+    if (rc == MISSING)
+        return bench_fail(BENCH_FAILED, "%s: left out, see above", place->name);
+    if (rc == TIME_IS_UP)
+        return bench_fail(BENCH_FAILED, "%s: not finished in %s s (--seconds)", place->name, limit);
+    if (rc || r.broken || !r.results)
+        return bench_fail(BENCH_FAILED, "%s: the script ended with status %d", place->name, rc);
+    return BENCH_OK;
+}
+
+/* All places in turn. NULL: nothing was measured; *status says how it went. */
+static json_t *measure(const struct peers_options *o, int argc, const char **argv, int *status)
+{
+    struct kit *k = calloc(1, sizeof *k);
+    uint64_t start = bench_now();
+    size_t done = 0;
+
+    *status = k ? prepare(o, k) : BENCH_FAILED;
+    if (*status) {
+        free(k);
+        return NULL;
+    }
+
+    struct matrix *none = matrix_new();
+    json_t *all = result_make(none, argc, argv);
+
+    matrix_free(none);
+    json_object_set_new(all, "seed", json_integer(strtoll(k->seed, NULL, 10)));
+    for (int i = 0; i < PLACES && !bench_stopped(); i++) {
+        if (!wanted(o->only, places[i].name))
+            continue;
+
+        int rc = run_place(&places[i], o, k, all, &done);
+
+        *status = rc ? rc : *status;
+    }
+    json_object_set_new(all, "seconds", json_real((double)(bench_now() - start) / 1e9));
+    if (bench_stopped())
+        json_object_set_new(all, "interrupted", json_true());
+    free(k);
+    if (!done) {
+        json_decref(all);
+        return NULL;
+    }
+    return all;
+}
+
+/* All that is made of the result. */
+static int publish(json_t *all, const struct peers_options *o)
+{
+    int status = BENCH_OK;
+
+    peers_aims(all);
+    if (!o->b.quiet && !(o->b.json && strcmp(o->b.json, "-") == 0)) {
+        for (int i = 0; i < PLACES; i++)
+            peers_table_print(all, places[i].name);
+        peers_aims_print(all);
+    }
+    if (o->b.json && result_save(all, o->b.json) < 0)
+        status = BENCH_FAILED;
+    if (o->b.report) {
+        json_t *results = json_pack("[O]", all);
+
+        if (report_write(results, o->b.report) < 0)
+            status = BENCH_FAILED;
+        json_decref(results);
+    }
+    if (o->markdown && peers_aims_markdown(all, o->markdown) < 0)
+        status = BENCH_FAILED;
+    if (o->plots && peers_plots(all, o->plots) < 0)
+        status = BENCH_FAILED;
+    return status;
+}
+
 int bench_peers(int argc, const char **argv)
 {
-    struct bench_options o = BENCH_OPTIONS_INIT;
-    int seconds = 0;
-    char *only = NULL, *harness_said = NULL, *cells = NULL;
+    struct peers_options o = {.b = BENCH_OPTIONS_INIT};
     const struct poptOption table[] = {
-        {"only", 0, POPT_ARG_STRING, &only, 0, "guest or host (default: both)", "PLACE"},
-        {"cells", 0, POPT_ARG_STRING, &cells, 0,
+        {"only", 0, POPT_ARG_STRING, &o.only, 0, "guest or host (default: both)", "PLACE"},
+        {"cells", 0, POPT_ARG_STRING, &o.cells, 0,
          "of io,meta,revalidate,limits only these (default: all)", "LIST"},
-        {"seconds", 0, POPT_ARG_INT, &seconds, 0,
-         "a place may take at most so long (default: guest 540, host 330; 160 with --quick)", "N"},
-        {"harness", 0, POPT_ARG_STRING, &harness_said, 0,
+        {"seconds", 0, POPT_ARG_INT, &o.seconds, 0,
+         "a place may take at most so long (default: guest 500, host 360; 100 with --quick)", "N"},
+        {"harness", 0, POPT_ARG_STRING, &o.harness, 0,
          "where the scripts are (default: as installed, or in the source tree)", "DIR"},
-        {NULL, 0, POPT_ARG_INCLUDE_TABLE, bench_options_table(&o), 0, "All benchmarks:", NULL},
+        {"from", 0, POPT_ARG_STRING, &o.from, 0,
+         "measure nothing: the tables and the page of an earlier result", "FILE.json"},
+        {"markdown", 0, POPT_ARG_STRING, &o.markdown, 0, "write the aims as a Markdown table",
+         "FILE"},
+        {"plots", 0, POPT_ARG_STRING, &o.plots, 0, "write the figures of the aims there, as SVG",
+         "DIR"},
+        {NULL, 0, POPT_ARG_INCLUDE_TABLE, bench_options_table(&o.b), 0, "All benchmarks:", NULL},
         POPT_AUTOHELP POPT_TABLEEND};
-    char self[PATH_MAX] = "", harness[PATH_MAX], naive[PATH_MAX], reps[16], seed[24], limit[16];
     poptContext context = verb_options(argc, argv, table, "[OPTION...]");
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     int status = BENCH_OK;
-    size_t done = 0;
 
     if (!context)
         return BENCH_USAGE;
     if (poptPeekArg(context))
         status = bench_fail(BENCH_USAGE, "'%s': it takes no arguments", poptPeekArg(context));
     poptFreeContext(context);
-    if (status || !bench_options_check(&o))
+    if (status || !bench_options_check(&o.b))
         return BENCH_USAGE;
-    if (!check_only(only))
-        return bench_fail(BENCH_USAGE, "--only=%s: expected guest or host", only);
-    if (geteuid() != 0)
-        return bench_fail(BENCH_USAGE, "it mounts and serves: that needs root");
-    if (n <= 0 || !find_harness(harness_said, self, harness))
-        return BENCH_FAILED;
-    find_program(self, "naivenfs", naive);
-    snprintf(reps, sizeof reps, "%d", o.reps > 0 ? o.reps : o.quick ? 1 : 3);
-    snprintf(seed, sizeof seed, "%lld", o.seed >= 0 ? o.seed : (long long)getpid());
+    if (!check_only(o.only))
+        return bench_fail(BENCH_USAGE, "--only=%s: expected guest or host", o.only);
 
-    struct matrix *none = matrix_new();
-    json_t *all = result_make(none, argc, argv);
-    uint64_t start = bench_now();
+    json_t *all = o.from ? result_load(o.from) : measure(&o, argc, argv, &status);
 
-    matrix_free(none);
-    json_object_set_new(all, "seed", json_integer(strtoll(seed, NULL, 10)));
-    for (int i = 0; i < PLACES && !bench_stopped(); i++) {
-        struct run r = {.place = &places[i], .all = all, .quiet = o.quiet};
-        char script[PATH_MAX + 32];
+    if (!all)
+        return status ? status : BENCH_FAILED;
 
-        if (!wanted(only, places[i].name))
-            continue;
-        snprintf(script, sizeof script, "%s/%s", harness, places[i].script);
-        snprintf(limit, sizeof limit, "%d",
-                 seconds > 0 ? seconds
-                 : o.quick   ? 100
-                             : places[i].seconds);
+    int rc = publish(all, &o);
 
-        const char *args[] = {"bash", script, limit,
-                              self,   naive,  o.quick ? "quick" : "full",
-                              reps,   seed,   cells ? cells : "io,meta,revalidate,limits",
-                              NULL};
-        int rc = run_script(&r, args);
-
-        done += r.results;
-        peers_ratios(all, places[i].name);
-        if (bench_stopped())
-            break;
-        if (rc == MISSING)
-            status = bench_fail(BENCH_FAILED, "%s: left out, see above", places[i].name);
-        else if (rc == TIME_IS_UP)
-            status = bench_fail(BENCH_FAILED, "%s: not finished in %s s (--seconds)",
-                                places[i].name, limit);
-        else if (rc || r.broken || !r.results)
-            status =
-                bench_fail(BENCH_FAILED, "%s: the script ended with status %d", places[i].name, rc);
-    }
-    peers_aims(all);
-    json_object_set_new(all, "seconds", json_real((double)(bench_now() - start) / 1e9));
-    if (bench_stopped()) {
-        json_object_set_new(all, "interrupted", json_true());
-        status = BENCH_INTERRUPTED;
-    }
-    if (!o.quiet && !(o.json && strcmp(o.json, "-") == 0)) {
-        for (int i = 0; i < PLACES; i++)
-            peers_table_print(all, places[i].name);
-        peers_aims_print(all);
-    }
-    if (o.json && done && result_save(all, o.json) < 0)
-        status = BENCH_FAILED;
-    if (o.report && done) {
-        json_t *results = json_pack("[O]", all);
-
-        if (report_write(results, o.report) < 0)
-            status = BENCH_FAILED;
-        json_decref(results);
-    }
+    status = status ? status : rc;
     if (status == BENCH_OK && ours_failed(all))
         status = BENCH_FAILED;
     if (status == BENCH_OK && ours_lost(all))

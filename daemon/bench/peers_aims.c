@@ -1,59 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What ours is to reach: ratios to other clients, or to a limit, from medians of one run. A ratio
- * is that of goodness: for times theirs by ours, for rates ours by theirs.
+ * How far ours is from what it is to reach (aims.c): each line of that table becomes an object of
+ * "aims" in the result, from which the text, the Markdown and the page are made.
+ *
+ * Where two figures are compared, the ratio is taken within each repetition, of which both were
+ * part, and a line has the median and the range. Ratios are of goodness, above 1 ours is better;
+ * where the aim is a cost, they are of cost. A median that misses the aim while one of several
+ * repetitions reached it says "within noise": more repetitions would tell.
  */
 #include "daemon/bench/peers.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* `against`: a client; or, behind a '=', a limit: its target, work and metric. */
-static const struct aim {
-    const char *place, *work, *against;
-    double least;
-} aims[] = {
-    {"host", "io read sequential 1M cold 1 mb_s", "=libnfs read mb_s", 0.90},
-    {"host", "io write sequential 1M 1 mb_s", "=libnfs write mb_s", 0.90},
-    {"host", "io read sequential 1M kernel 1 mb_s", "local", 0.97},
-    {"host", "io read sequential 1M daemon 1 mb_s", "=fuse read_dropped mb_s", 0.95},
-    {"host", "io write sequential 4K 1 unsynced_mb_s", "=fuse write4k mb_s", 0.95},
-    {"host", "meta open op_p50_us", "=fuse+libnfs open open_p50_us", 0.90},
-    {"guest", "io read sequential 1M cold 1 mb_s", "kernel v3", 0.80},
-    {"guest", "io write sequential 1M 1 mb_s", "kernel v3", 0.90},
-    {"guest", "meta open op_p50_us", "kernel v3", 0.75},
-    {"guest", "meta create op_p50_us", "kernel v3", 0.90},
-    {"guest", "meta stat-cold op_p50_us", "kernel v3", 0.90},
-    {"guest", "meta ls-l ms", "kernel v3", 1.00},
-    {"guest", "meta ls-l-cold ms", "kernel v3", 1.00},
-    {"guest", "meta untar seconds", "kernel v3", 0.90},
-    {"guest", "meta git-status seconds", "kernel v3", 0.90},
-    {"guest", "meta rm-r seconds", "kernel v3", 0.90},
-    /* Against the client that waits for each call. */
-    {"host", "io read sequential 1M cold 1 mb_s", "synchronous", 4},
-    {"host", "io write sequential 1M 1 mb_s", "synchronous", 4},
-    {"host", "io read sequential 1M kernel 1 mb_s", "synchronous", 4},
-    {"host", "io read random 4K cold 1 mb_s", "synchronous", 4},
-    {"host", "io read random 4K cold 16 mb_s", "synchronous", 4},
-    {"host", "io write sequential 4K 1 mb_s", "synchronous", 4},
-    {"host", "meta open op_p50_us", "synchronous", 4},
-    {"host", "meta create op_p50_us", "synchronous", 4},
-    {"host", "meta stat-cold op_p50_us", "synchronous", 4},
-    {"host", "meta ls-l ms", "synchronous", 4},
-    {"host", "meta ls-l-cold ms", "synchronous", 4},
-    {"host", "meta untar seconds", "synchronous", 4},
-    {"host", "meta git-status seconds", "synchronous", 4},
-    {"host", "meta rm-r seconds", "synchronous", 4},
-};
+#include "daemon/bench/aims.h"
+#include "daemon/bench/stats.h"
 
-/* The metric called `work` of a target. */
-static json_t *find_work(json_t *all, const char *place, const char *client, const char *work)
+/* ---- figures --------------------------------------------------------------------------------- */
+
+/* "TARGET|WORK": the target with its place, and the work. */
+static bool split(const char *place, const char *figure, char target[96], const char **work)
+{
+    const char *bar = strchr(figure, '|');
+
+    if (!bar)
+        return false;
+    snprintf(target, 96, "%s:%.*s", place, (int)(bar - figure), figure);
+    *work = bar + 1;
+    return true;
+}
+
+/* Word by word. `text` may end early if only `begins` is asked. */
+static bool matches(const char *pattern, const char *text, bool begins)
+{
+    while (*pattern && *text) {
+        size_t n = strcspn(pattern, " "), m = strcspn(text, " ");
+        bool any = n == 1 && *pattern == '+' && !(m == 1 && *text == '0');
+
+        if (!any && (n != m || strncmp(pattern, text, n) != 0))
+            return false;
+        pattern += n + (pattern[n] == ' ');
+        text += m + (text[m] == ' ');
+    }
+    return !*text && (begins || !*pattern);
+}
+
+static json_t *find_metric(json_t *all, const char *place, const char *figure)
 {
     char target[96], text[PEERS_WORK];
+    const char *work;
     json_t *c, *m;
     size_t i, j;
 
-    snprintf(target, sizeof target, "%s:%s", place, client);
+    if (!figure || !split(place, figure, target, &work))
+        return NULL;
     json_array_foreach(json_object_get(all, "cells"), i, c)
     {
         if (strcmp(text_at(c, "target"), target) != 0)
@@ -61,69 +62,149 @@ static json_t *find_work(json_t *all, const char *place, const char *client, con
         json_array_foreach(json_object_get(c, "metrics"), j, m)
         {
             peers_work(c, m, text);
-            if (strcmp(text, work) == 0)
+            if (matches(work, text, false))
                 return m;
         }
     }
     return NULL;
 }
 
-static json_t *find_limit(json_t *all, const char *place, const char *against)
+/* Why a figure is not there: its cell said so, or it was never run. */
+static const char *why_not(json_t *all, const char *place, const char *figure)
 {
-    char target[32], work[32], metric[32];
+    char target[96], text[PEERS_WORK];
+    const char *work;
+    json_t *c;
+    size_t i;
 
-    if (sscanf(against, "=%31s %31s %31s", target, work, metric) != 3)
-        return NULL;
+    if (!figure || !split(place, figure, target, &work))
+        return "";
+    json_array_foreach(json_object_get(all, "cells"), i, c)
+    {
+        json_t *nameless = json_pack("{s:s}", "name", "");
 
-    char text[PEERS_WORK];
+        peers_work(c, nameless, text);
+        json_decref(nameless);
+        if (strcmp(text_at(c, "target"), target) == 0 && matches(work, text, true))
+            return *text_at(c, "skipped")  ? text_at(c, "skipped")
+                   : *text_at(c, "failed") ? text_at(c, "failed")
+                                           : "no repetition was finished";
+    }
+    return "not part of this run";
+}
 
-    snprintf(text, sizeof text, "limits %s %s", work, metric);
-    return find_work(all, place, target, text);
+/* ---- a line ---------------------------------------------------------------------------------- */
+
+static json_t *spread_json(const double *v, size_t n)
+{
+    struct summary s = stats_summary(v, n);
+    json_t *samples = json_array();
+
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(samples, json_real(v[i]));
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:o}", "median", s.median, "min", s.min, "max",
+                     s.max, "q1", s.q1, "q3", s.q3, "samples", samples);
+}
+
+static const char *verdict(const struct aim *a, const double *v, size_t n)
+{
+    struct summary s = stats_summary(v, n);
+    bool least = a->sense == AIM_LEAST;
+
+    if (least ? s.median >= a->aim : s.median <= a->aim)
+        return "met";
+    if (n > 1 && (least ? s.max >= a->aim : s.min <= a->aim))
+        return "within noise";
+    return "missed";
+}
+
+/* In place of our figures the ratios; how many. */
+static size_t ratios(const struct aim *a, double *ours, size_t n, const double *theirs, size_t m)
+{
+    bool ours_by_theirs = a->sense == AIM_MOST ? !a->more_is_better : a->more_is_better;
+    size_t k = 0;
+
+    for (size_t i = 0; i < n && i < m; i++) {
+        double up = ours_by_theirs ? ours[i] : theirs[i];
+        double down = ours_by_theirs ? theirs[i] : ours[i];
+
+        if (down > 0)
+            ours[k++] = up / down;
+    }
+    return k;
+}
+
+/* The sum of what was counted in all cells: one value. */
+static bool sum_line(json_t *all, const struct aim *a, json_t *line)
+{
+    char target[96];
+    const char *work;
+    double sum;
+
+    if (!split(a->place, a->ours, target, &work) || strncmp(work, "sum ", 4) != 0)
+        return false;
+    sum = peers_sum(all, target, work + 4);
+    if (sum < 0) {
+        json_object_set_new(line, "verdict", json_string("not measured"));
+        json_object_set_new(line, "why", json_string("not part of this run"));
+        return true;
+    }
+    json_object_set_new(line, "unit", json_string("count"));
+    json_object_set_new(line, "ours", spread_json(&sum, 1));
+    json_object_set_new(line, "ratio", spread_json(&sum, 1));
+    json_object_set_new(line, "verdict", json_string(verdict(a, &sum, 1)));
+    return true;
+}
+
+static void fill_line(json_t *all, const struct aim *a, json_t *line)
+{
+    json_t *ours = find_metric(all, a->place, a->ours);
+    json_t *theirs = find_metric(all, a->place, a->theirs);
+    size_t n, m = 0, k;
+    double *v = samples_of(ours, &n), *w = theirs ? samples_of(theirs, &m) : NULL;
+
+    if (ours && v && n) {
+        json_object_set_new(line, "unit", json_string(text_at(ours, "unit")));
+        json_object_set_new(line, "ours", spread_json(v, n));
+    }
+    if (theirs && w && m)
+        json_object_set_new(line, "theirs", spread_json(w, m));
+    k = !v ? 0 : a->theirs ? (w ? ratios(a, v, n, w, m) : 0) : n;
+    if (k) {
+        json_object_set_new(line, "ratio", spread_json(v, k));
+        json_object_set_new(line, "verdict", json_string(verdict(a, v, k)));
+    } else {
+        bool missing = !ours || !n;
+
+        json_object_set_new(line, "verdict", json_string("not measured"));
+        json_object_set_new(line, "why",
+                            json_string(why_not(all, a->place, missing ? a->ours : a->theirs)));
+    }
+    free(v);
+    free(w);
+}
+
+static bool place_measured(json_t *all, const char *place)
+{
+    return json_object_get(json_object_get(all, "machines"), place) != NULL;
 }
 
 void peers_aims(json_t *all)
 {
+    static const char *const senses[] = {"at least", "at most", "value at most"};
     json_t *list = json_array();
 
-    for (size_t i = 0; i < sizeof aims / sizeof aims[0]; i++) {
-        const struct aim *a = &aims[i];
-        json_t *ours = find_work(all, a->place, "ours", a->work);
-        json_t *theirs = *a->against == '=' ? find_limit(all, a->place, a->against)
-                                            : find_work(all, a->place, a->against, a->work);
-        double up = number_at(ours, "median"), down = number_at(theirs, "median");
-
-        if (up <= 0 || down <= 0)
+    for (const struct aim *a = aims; a->place; a++) {
+        if (!place_measured(all, a->place))
             continue;
-        if (strcmp(text_at(ours, "better"), "less") == 0) {
-            double t = up;
 
-            up = down;
-            down = t;
-        }
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:f, s:f, s:b}", "place", a->place,
-                                              "work", a->work, "against",
-                                              a->against + (*a->against == '='), "ratio", up / down,
-                                              "least", a->least, "met", up / down >= a->least));
+        json_t *line = json_pack("{s:s, s:s, s:s, s:s, s:f, s:s, s:s}", "place", a->place, "key",
+                                 a->key, "work", a->work, "against", a->against, "aim", a->aim,
+                                 "sense", senses[a->sense], "note", a->note ? a->note : "");
+
+        if (!sum_line(all, a, line))
+            fill_line(all, a, line);
+        json_array_append_new(list, line);
     }
     json_object_set_new(all, "aims", list);
-}
-
-void peers_aims_print(json_t *all)
-{
-    json_t *list = json_object_get(all, "aims"), *a;
-    size_t i, met = 0;
-
-    if (!json_array_size(list))
-        return;
-    printf("\naims: ours against others, medians\n");
-    json_array_foreach(list, i, a)
-    {
-        bool good = json_is_true(json_object_get(a, "met"));
-
-        met += good;
-        printf("%-6s %-44s %-32s %7.2f  at least %4.2f  %s\n", text_at(a, "place"),
-               text_at(a, "work"), text_at(a, "against"), number_at(a, "ratio"),
-               number_at(a, "least"), good ? "met" : "MISSED");
-    }
-    printf("%zu of %zu met\n", met, json_array_size(list));
 }

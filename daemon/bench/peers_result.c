@@ -36,7 +36,7 @@ static bool has_target(json_t *targets, json_t *name)
     return false;
 }
 
-void peers_merge(json_t *all, json_t *part, const char *place, const char *note)
+void peers_merge(json_t *all, json_t *part, const char *place, const char *note, const char *label)
 {
     json_t *cells = json_object_get(all, "cells"), *targets = json_object_get(all, "targets");
     json_t *machines = json_object_get(all, "machines"), *c, *t;
@@ -72,6 +72,8 @@ void peers_merge(json_t *all, json_t *part, const char *place, const char *note)
         json_object_set_new(copy, "target", prefixed(place, text_at(c, "target")));
         if (limit)
             json_object_set_new(limit, "target", prefixed(place, text_at(limit, "target")));
+        if (*label)
+            json_object_set_new(json_object_get(copy, "parameters"), "run", json_string(label));
         json_array_append_new(cells, copy);
     }
 }
@@ -196,7 +198,8 @@ static json_t *limit_cell(json_t *all, json_t *cell)
     {
         if (limit && strcmp(text_at(c, "benchmark"), "limits") == 0 &&
             strcmp(text_at(c, "target"), text_at(limit, "target")) == 0 &&
-            strcmp(param_at(c, "work"), text_at(limit, "work")) == 0)
+            strcmp(param_at(c, "work"), text_at(limit, "work")) == 0 &&
+            strcmp(param_at(c, "run"), param_at(cell, "run")) == 0)
             return c;
     }
     return NULL;

@@ -6,10 +6,12 @@
  */
 #include "daemon/bench/plot.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -296,7 +298,43 @@ static void copy_svg(FILE *html, char *svg, unsigned number)
     }
 }
 
-static int draw(FILE *html, const char *script, size_t size, unsigned number)
+static const char *save_to;
+
+int plot_save_to(const char *directory)
+{
+    save_to = directory;
+    if (!directory || mkdir(directory, 0777) == 0 || errno == EEXIST)
+        return 0;
+
+    int saved = errno;
+
+    bench_fail(0, "%s: %s", directory, strerror(saved));
+    return -saved;
+}
+
+static int save(const char *title, const char *svg, size_t size)
+{
+    char path[4096];
+    size_t n = (size_t)snprintf(path, sizeof path - 5, "%.3900s/", save_to);
+
+    for (const char *at = title; *at && n < sizeof path - 5; at++)
+        if (isalnum((unsigned char)*at))
+            path[n++] = (char)tolower((unsigned char)*at);
+        else if (path[n - 1] != '-' && path[n - 1] != '/')
+            path[n++] = '-';
+    memcpy(path + n, ".svg", 5);
+
+    FILE *f = fopen(path, "we");
+    bool good = f && fwrite(svg, 1, size, f) == size;
+
+    if (f && fclose(f))
+        good = false;
+    if (!good)
+        bench_fail(0, "%s: %s", path, strerror(errno));
+    return good ? 0 : -EIO;
+}
+
+static int draw(FILE *html, const char *title, const char *script, size_t size, unsigned number)
 {
     char path[] = "/tmp/nfscached-plot.XXXXXX", command[80];
     int fd = mkstemp(path), rc = 0;
@@ -320,6 +358,8 @@ static int draw(FILE *html, const char *script, size_t size, unsigned number)
         fclose(copy);
     if (rc == 0 && (!svg || !strstr(svg, "</svg>")))
         rc = -EIO;
+    if (rc == 0 && save_to)
+        rc = save(title, svg, svg_size);
     if (rc == 0)
         copy_svg(html, svg, number);
     else
@@ -354,7 +394,7 @@ int plot_write(FILE *html, struct plot *p)
         fprintf(html, "<figure%s>\n<h3>", is_full(p) ? " class=\"full\"" : "");
         html_text(html, p->title);
         fputs("</h3>\n", html);
-        rc = draw(html, script, size, number);
+        rc = draw(html, p->title, script, size, number);
         fputs("<figcaption>", html);
         html_text(html, p->caption ? p->caption : "");
         fputs("</figcaption>\n</figure>\n", html);

@@ -45,6 +45,10 @@ void plot_add(struct plot_series *s, double x, double y, double low, double high
 /* The number of the group of that name, likewise. */
 size_t plot_group(struct plot *p, const char *name);
 
+/* From now on each figure is also a file of that directory, which is made if need be: its title,
+ * small and with dashes, and ".svg". NULL: no longer. 0 or negative errno, after a message. */
+int plot_save_to(const char *directory);
+
 /* Writes a <figure>; nothing if there is no point. Frees what *p holds. 0 or negative errno. */
 int plot_write(FILE *html, struct plot *p);
 

@@ -254,7 +254,8 @@ double limit_of(json_t *result, json_t *cell, const char *metric)
     {
         if (strcmp(text_at(c, "benchmark"), "limits") == 0 &&
             strcmp(text_at(c, "target"), text_at(limit, "target")) == 0 &&
-            strcmp(param_at(c, "work"), text_at(limit, "work")) == 0)
+            strcmp(param_at(c, "work"), text_at(limit, "work")) == 0 &&
+            strcmp(param_at(c, "run"), param_at(cell, "run")) == 0)
             return number_at(metric_at(c, text_at(limit, "metric")), "median");
     }
     return 0;

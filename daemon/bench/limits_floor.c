@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The least that a small read through a FUSE file system over NFS can cost: one request and one
+ * bare READ, overlapped with those of other threads.
+ *
+ * A child serves a mount with a single file, in one loop: a FUSE READ becomes an NFS READ of raw
+ * libnfs, its reply the reply. No cache, no lock, no other thread. The FUSE settings are those of
+ * memfs.c. The cells read blocks of 4 KiB in random order, with the pages dropped before, as
+ * `bench io` does.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/bench/io.h"
+#include "daemon/bench/limits_raw.h"
+
+#define FOREVER 86400.0
+#define SECONDS 0.5
+enum { BLOCK = 4096, FILE_INO = 2 };
+
+/* ---- the child ------------------------------------------------------------------------------- */
+
+static struct {
+    struct rpc_context *rpc;
+    size_t size;
+} server;
+
+static void stat_of(fuse_ino_t ino, struct stat *st)
+{
+    *st = (struct stat){.st_ino = ino, .st_nlink = 1, .st_mode = S_IFREG | 0444};
+    if (ino == FUSE_ROOT_ID)
+        st->st_mode = S_IFDIR | 0755;
+    else
+        st->st_size = (off_t)server.size;
+}
+
+static void floor_init(void *userdata, struct fuse_conn_info *conn)
+{
+    conn->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ |
+                              FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+    conn->want |= conn->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_ASYNC_READ);
+    conn->max_readahead = 1 << 20;
+    conn->max_background = 64;
+}
+
+static void floor_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fuse_entry_param e = {
+        .ino = FILE_INO, .attr_timeout = FOREVER, .entry_timeout = FOREVER};
+
+    stat_of(FILE_INO, &e.attr);
+    fuse_reply_entry(req, &e);
+}
+
+static void floor_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct stat st;
+
+    stat_of(ino, &st);
+    fuse_reply_attr(req, &st, FOREVER);
+}
+
+static void floor_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    fi->keep_cache = 1;
+    fi->noflush = 1;
+    fuse_reply_open(req, fi);
+}
+
+static void on_floor_read(struct rpc_context *rpc, int status, void *data, void *arg)
+{
+    struct READ3res *res = data;
+    fuse_req_t req = arg;
+
+    if (status == RPC_STATUS_SUCCESS && res->status == NFS3_OK)
+        fuse_reply_buf(req, res->READ3res_u.resok.data.data_val, res->READ3res_u.resok.count);
+    else
+        fuse_reply_err(req, EIO);
+}
+
+static void floor_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                       struct fuse_file_info *fi)
+{
+    struct READ3args args = {
+        .file = raw_fh(&raw.file), .offset = (uint64_t)off, .count = (unsigned)size};
+
+    if (rpc_nfs3_read_async(server.rpc, on_floor_read, &args, req))
+        fuse_reply_err(req, EIO);
+}
+
+static void floor_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    fuse_reply_err(req, 0);
+}
+
+static void floor_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+    fuse_reply_none(req);
+}
+
+static const struct fuse_lowlevel_ops floor_ops = {.init = floor_init,
+                                                   .lookup = floor_lookup,
+                                                   .forget = floor_forget,
+                                                   .getattr = floor_getattr,
+                                                   .open = floor_open,
+                                                   .read = floor_read,
+                                                   .release = floor_release};
+
+/* All requests that wait; then what they ask for is sent at once. */
+static void take_requests(struct fuse_session *session, struct fuse_buf *buf)
+{
+    for (;;) {
+        int got = fuse_session_receive_buf(session, buf);
+
+        if (got == -EINTR)
+            continue;
+        if (got <= 0) {
+            if (got != -EAGAIN)
+                fuse_session_exit(session);
+            break;
+        }
+        fuse_session_process_buf(session, buf);
+    }
+    if (rpc_which_events(server.rpc) & POLLOUT && rpc_service(server.rpc, POLLOUT) < 0)
+        fuse_session_exit(session);
+}
+
+static void serve(struct fuse_session *session)
+{
+    struct fuse_buf buf = {0};
+    int fd = fuse_session_fd(session);
+
+    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK))
+        return;
+    while (!fuse_session_exited(session)) {
+        struct pollfd p[2] = {
+            {.fd = fd, .events = POLLIN},
+            {.fd = rpc_get_fd(server.rpc), .events = (short)rpc_which_events(server.rpc)}};
+
+        if (poll(p, 2, -1) < 0 && errno != EINTR)
+            break;
+        if (p[1].revents && rpc_service(server.rpc, p[1].revents) < 0)
+            break;
+        if (p[0].revents)
+            take_requests(session, &buf);
+    }
+    free(buf.mem);
+}
+
+static int floor_serve(const struct limits_options *o, const char *mountpoint)
+{
+    char *argv[] = {"nfscached-floor", "-o", "fsname=floor,subtype=nfscached-floor", NULL};
+    struct fuse_args args = FUSE_ARGS_INIT(3, argv);
+    struct raw_wait w = {0};
+    int rc = 1;
+
+    /* The parent's connection is not ours to use, nor to close. */
+    server.rpc = raw_connect(&w, o->nfs.host, o->nfs.port, NFS_PROGRAM);
+    server.size = (size_t)o->mib << 20;
+    if (!server.rpc)
+        return 1;
+
+    struct fuse_session *session = fuse_session_new(&args, &floor_ops, sizeof floor_ops, NULL);
+
+    if (session && fuse_set_signal_handlers(session) == 0) {
+        if (fuse_session_mount(session, mountpoint) == 0) {
+            rc = 0;
+            serve(session);
+            fuse_session_unmount(session);
+        }
+        fuse_remove_signal_handlers(session);
+        fuse_session_destroy(session);
+    }
+    fuse_opt_free_args(&args);
+    return rc;
+}
+
+/* ---- the parent ------------------------------------------------------------------------------ */
+
+static struct {
+    char dir[256];
+    pid_t child;
+    dev_t outside;
+    unsigned users; /* cells */
+    const char *why_not;
+} mounted;
+
+static bool is_mounted(void)
+{
+    struct stat st;
+
+    return stat(mounted.dir, &st) == 0 && st.st_dev != mounted.outside;
+}
+
+static bool mount_floor(const struct limits_options *o)
+{
+    const char *tmp = getenv("TMPDIR");
+    struct stat st;
+
+    if (mounted.child > 0 || mounted.why_not)
+        return mounted.child > 0;
+    snprintf(mounted.dir, sizeof mounted.dir, "%.200s/nfscached-bench.XXXXXX", tmp ? tmp : "/tmp");
+    mounted.why_not = "fuse+libnfs: no scratch directory ($TMPDIR)";
+    if (!mkdtemp(mounted.dir) || stat(mounted.dir, &st) < 0)
+        return false;
+    mounted.outside = st.st_dev;
+    mounted.why_not = "fuse+libnfs: cannot mount (is there /dev/fuse, and fusermount3?)";
+    fflush(NULL);
+    mounted.child = fork();
+    if (mounted.child == 0) {
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        _exit(floor_serve(o, mounted.dir));
+    }
+    for (int i = 0; mounted.child > 0 && i < 500; i++) {
+        if (is_mounted()) {
+            mounted.why_not = NULL;
+            return true;
+        }
+        if (waitpid(mounted.child, NULL, WNOHANG) != 0)
+            mounted.child = 0;
+        usleep(10000);
+    }
+    if (mounted.child > 0) {
+        kill(mounted.child, SIGKILL);
+        waitpid(mounted.child, NULL, 0);
+    }
+    mounted.child = 0;
+    rmdir(mounted.dir);
+    return false;
+}
+
+static void floor_stop(void *arg)
+{
+    if (--mounted.users == 0 && mounted.child > 0) {
+        kill(mounted.child, SIGTERM);
+        waitpid(mounted.child, NULL, 0);
+        if (is_mounted())
+            umount2(mounted.dir, MNT_DETACH);
+        rmdir(mounted.dir);
+        mounted.child = 0;
+    }
+    raw_stop(arg);
+}
+
+static int read_random(struct cell *c, unsigned threads)
+{
+    const struct limits_options *o = cell_arg(c);
+    static struct raw_wait w;
+    char path[300];
+
+    if (!raw_start(o))
+        return cell_fail(c, "%s", raw.why_not);
+    if (!raw_fill(&w, o))
+        return raw_failed(c, &w);
+    if (!mount_floor(o))
+        return cell_skip(c, "%s", mounted.why_not);
+    snprintf(path, sizeof path, "%s/data", mounted.dir);
+
+    struct io_job job = {.fd = open(path, O_RDONLY | O_CLOEXEC),
+                         .block = BLOCK,
+                         .blocks = ((size_t)o->mib << 20) / BLOCK,
+                         .seconds = SECONDS};
+    int rc = job.fd < 0 ? -errno : -posix_fadvise(job.fd, 0, 0, POSIX_FADV_DONTNEED);
+
+    if (rc == 0)
+        rc = io_job_shuffle(&job, bench_now());
+    if (rc == 0)
+        rc = io_job_run(&job, threads);
+    if (rc == 0 && !bench_stopped()) {
+        cell_sample(c, "mb_s", "MB/s", BETTER_MORE, (double)job.done * BLOCK / job.us);
+        cell_histogram(c, "op", &job.latency);
+    }
+    free(job.order);
+    if (job.fd >= 0)
+        close(job.fd);
+    return rc < 0 ? cell_fail(c, "%s: %s", path, strerror(-rc)) : 0;
+}
+
+static int run_read_1(struct cell *c)
+{
+    return read_random(c, 1);
+}
+
+static int run_read_16(struct cell *c)
+{
+    return read_random(c, 16);
+}
+
+void limits_add_floor(struct matrix *m, const struct limits_options *o)
+{
+    static const struct {
+        const char *work;
+        cell_fn run;
+    } cells[] = {{"read4k-1", run_read_1}, {"read4k-16", run_read_16}};
+
+    for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++) {
+        struct cell *c = matrix_add(m, "limits", "fuse+libnfs", cells[i].run, (void *)o);
+        cell_param(c, "work", "%s", cells[i].work);
+        cell_at_end(c, floor_stop);
+        mounted.users++;
+        raw.users++;
+    }
+}

@@ -31,8 +31,8 @@ static bool split(const char *place, const char *figure, char target[96], const 
     return true;
 }
 
-/* Word by word. `text` may end early if only `begins` is asked. */
-static bool matches(const char *pattern, const char *text, bool begins)
+/* Word by word. With `without_metric` the last word of the pattern is missing from the text. */
+static bool matches(const char *pattern, const char *text, bool without_metric)
 {
     while (*pattern && *text) {
         size_t n = strcspn(pattern, " "), m = strcspn(text, " ");
@@ -43,7 +43,7 @@ static bool matches(const char *pattern, const char *text, bool begins)
         pattern += n + (pattern[n] == ' ');
         text += m + (text[m] == ' ');
     }
-    return !*text && (begins || !*pattern);
+    return !*text && (without_metric ? *pattern && !strchr(pattern, ' ') : !*pattern);
 }
 
 static json_t *find_metric(json_t *all, const char *place, const char *figure)

@@ -179,7 +179,8 @@ static int io_run(struct cell *c)
     int rc = make_file(io, path);
     if (rc < 0)
         return cell_fail(c, "%s: %s", path, strerror(-rc));
-    int plain = open(path, O_RDWR | O_CLOEXEC);
+    /* Read only: what a writer may still have in the kernel our daemon does not drop. */
+    int plain = open(path, O_RDONLY | O_CLOEXEC);
     rc = plain < 0 ? -errno : place(io, plain);
     int fd = rc == 0 ? open(path, flags_of(io)) : -1;
     if (rc == 0 && fd < 0) {

@@ -176,7 +176,11 @@ static void flush_due(struct mapping *m, void *arg)
     uint64_t now = *(uint64_t *)arg;
     struct cache *c = m->c;
 
-    if (!m->ndirty || m->pass_active)
+    if (m->pass_active)
+        return;
+    if (!m->ndirty && m->nunstable && now - m->dirty_since_ns >= c->config.dirty_expire_ns)
+        wb_commit(m);
+    if (!m->ndirty)
         return;
     if (m->retry_ns ? m->retry_ns <= now
                     : now - m->dirty_since_ns >= c->config.dirty_expire_ns || wb_over_background(c))
@@ -221,7 +225,7 @@ static void *flusher(void *arg)
         }
 
         doze(c, &c->flusher_wake, FLUSH_EVERY_NS);
-        if (atomic_load(&c->n.dirty) == 0) {
+        if (atomic_load(&c->n.dirty) == 0 && atomic_load(&c->n.unstable) == 0) {
             quiet++;
             continue;
         }

@@ -236,7 +236,8 @@ struct cache_write {
     enum cache_write_kind kind;
     uint64_t unique; /* FUSE's request number: tells which of two WRITEs the kernel made first */
     uint16_t cred;
-    bool nowait; /* -EAGAIN instead of parking; `progress` bytes were taken */
+    bool nowait;       /* -EAGAIN instead of parking; `progress` bytes were taken */
+    bool sync_follows; /* the caller syncs next: nothing is written behind before that */
     /* Becomes true when the kernel was told that the call failed (its caller was killed): what is
      * parked then would overwrite what others write later, and is left out. NULL: never. */
     const atomic_bool *given_up;

@@ -125,6 +125,10 @@ struct mapping {
     uint8_t pass_state;
     uint64_t pass_no;       /* of the running pass, or of the last */
     uint64_t pass_cursor;   /* next page number to look at */
+    uint64_t pass_limit;    /* ... and where it ends: of a stream's, else UINT64_MAX */
+    uint64_t stream_end;    /* offset where the last write(2) ended */
+    uint64_t stream_bytes;  /* written in sequence up to there */
+    uint64_t behind_to;     /* page number up to which the stream has filled whole WRITEs */
     uint32_t pass_inflight; /* WRITEs of this pass under way */
     int pass_error;
     bool pass_sync; /* somebody waits for it */
@@ -404,8 +408,10 @@ void cache_poke(struct cache *c);
 
 /* ---- writeback.c ---- */
 void wb_kick_mapping(struct mapping *m, bool sync); /* mapping lock held; pump afterwards */
-void wb_pump(struct cache *c);                      /* no lock held */
-void wb_resume(struct mapping *m);                  /* after a truncation; lock held */
+void wb_behind(struct mapping *m); /* a pass up to m->behind_to, if none is running; likewise */
+void wb_commit(struct mapping *m); /* what is unstable, if no pass is running; mapping lock held */
+void wb_pump(struct cache *c);     /* no lock held */
+void wb_resume(struct mapping *m); /* after a truncation; lock held */
 bool wb_over_limit(struct cache *c);
 bool wb_over_background(struct cache *c);
 void wb_own_change(struct mapping *m, const struct token *pre, const struct token *post);

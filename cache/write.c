@@ -26,6 +26,9 @@
 
 #include "cache/internal.h"
 
+/* WRITEs; a shorter stream may be a file that is soon removed, or rewritten. */
+#define STREAM_LEAST 4
+
 static void mark(struct mapping *m, struct page *p, uint32_t lo, uint32_t hi, uint16_t cred)
 {
     struct cache *c = m->c;
@@ -279,6 +282,21 @@ static bool others_parked(struct cache *c)
     return c->any_parked;
 }
 
+/* Writes in sequence: what fills whole WRITEs goes out. Mapping lock held. */
+static void stream(struct cache_write *w)
+{
+    struct mapping *m = w->m;
+    uint64_t end = w->offset + w->count, wsize = m->c->config.wsize;
+
+    m->stream_bytes = w->offset == m->stream_end ? m->stream_bytes + w->count : w->count;
+    m->stream_end = end;
+    if (m->stream_bytes < STREAM_LEAST * wsize || w->sync_follows ||
+        end / wsize == w->offset / wsize)
+        return;
+    m->behind_to = end / wsize * (wsize >> PAGE_SHIFT);
+    wb_behind(m);
+}
+
 int cache_write(struct cache_write *w)
 {
     struct mapping *m = w->m;
@@ -298,6 +316,8 @@ int cache_write(struct cache_write *w)
         park(w, false);
     if (!all || wb_over_background(c))
         wb_kick_mapping(m, false);
+    else if (w->kind == CACHE_WRITE_CALL)
+        stream(w);
     mapping_unhold(m);
     mapping_unlock(m);
     POINT("write.taken");

@@ -13,6 +13,10 @@
  *
  * Mappings take turns in the pump, and the bytes in flight are bounded for all of them together.
  *
+ * A stream (writes that go on where the last ended) is written behind: a pass up to the last whole
+ * WRITE, long before the dirty limits ask for one, so that its WRITEs travel while the application
+ * goes on. Its COMMIT waits for who wants one, for the limits, or for the flusher.
+ *
  * Who waits (cache_sync). A pass that *began* after the request covers every byte that was dirty
  * then: no WRITE outlives its pass, so nothing is in flight when one begins. Only what the server
  * took short is left for another pass. Then a COMMIT that begins after that. So a sync ends also
@@ -34,6 +38,7 @@
 #define BACKOFF_FIRST 1000000000ull
 #define BACKOFF_MOST  30000000000ull
 #define CURSOR_END    UINT64_MAX
+#define NO_LIMIT      UINT64_MAX
 #define COMMIT_EVERY  4 /* a COMMIT under way of a pass at 1/4 of the dirty limit unstable */
 
 enum { PASS_IDLE, PASS_BRACKET, PASS_ISSUE };
@@ -173,22 +178,8 @@ static void bracket_done(struct cache_getattr *g)
     cache_leave(c);
 }
 
-void wb_kick_mapping(struct mapping *m, bool sync)
+static void pass_begin(struct mapping *m, bool sync, uint64_t limit)
 {
-    struct cache *c = m->c;
-
-    if (FAULT(two_in_flight) && m->pass_active) {
-        m->pass_cursor = 0;
-        enqueue(m);
-    }
-    if (m->pass_active || m->blocked) {
-        m->pass_again |= sync || m->blocked;
-        return;
-    }
-    /* With nothing dirty left (it was cut off, or discarded) the pass is empty, and tells those who
-     * wait for one. */
-    if ((!m->ndirty && !(sync && m->syncs)) || (!sync && m->retry_ns > cache_now_ns()))
-        return;
     mapping_hold(m); /* until pass_end() */
     m->pass_active = true;
     m->pass_again = false;
@@ -198,8 +189,40 @@ void wb_kick_mapping(struct mapping *m, bool sync)
     m->pass_error = 0;
     m->pass_no++;
     m->pass_cursor = 0;
+    m->pass_limit = limit;
     m->dirty_since_ns = cache_now_ns();
     wb_forget_edges(m);
+}
+
+void wb_behind(struct mapping *m)
+{
+    uint64_t first = 0;
+
+    if (m->pass_active || m->blocked || m->retry_ns || !set_next(m->dirty, &first) ||
+        first >= m->behind_to)
+        return;
+    pass_begin(m, false, m->behind_to);
+    m->pass_state = PASS_ISSUE;
+    enqueue(m);
+}
+
+void wb_kick_mapping(struct mapping *m, bool sync)
+{
+    struct cache *c = m->c;
+
+    if (FAULT(two_in_flight) && m->pass_active) {
+        m->pass_cursor = 0;
+        enqueue(m);
+    }
+    if (m->pass_active || m->blocked) {
+        m->pass_again |= sync || m->blocked || m->pass_limit != NO_LIMIT;
+        return;
+    }
+    /* With nothing dirty left (it was cut off, or discarded) the pass is empty, and tells those who
+     * wait for one. */
+    if ((!m->ndirty && !(sync && m->syncs)) || (!sync && m->retry_ns > cache_now_ns()))
+        return;
+    pass_begin(m, sync, NO_LIMIT);
     if (c->config.wcc == CACHE_WCC_BRACKET && c->no_pre && m->token.valid && looks_single(m)) {
         m->pass_state = PASS_BRACKET;
         m->pass_getattr = (struct cache_getattr){.m = m, .done = bracket_done};
@@ -307,7 +330,7 @@ static uint32_t take_group(struct mapping *m, uint64_t index, struct extent *ext
     uint16_t cred = mapping_find(m, index)->cred;
 
     *next = 0;
-    for (; pages < wsize >> PAGE_SHIFT; pages++, index++) {
+    for (; pages < wsize >> PAGE_SHIFT && index < m->pass_limit; pages++, index++) {
         struct page *p = mapping_find(m, index);
         uint32_t lo, hi, runs = 0;
 
@@ -347,7 +370,7 @@ static bool issue(struct mapping *m, struct cache_sync **done)
 
     uint64_t index = m->pass_cursor;
 
-    if (index == CURSOR_END || !set_next(m->dirty, &index)) {
+    if (index == CURSOR_END || !set_next(m->dirty, &index) || index >= m->pass_limit) {
         m->pass_cursor = CURSOR_END;
         if (!m->pass_inflight)
             pass_end(m, done);
@@ -485,6 +508,21 @@ static void sync_commit(struct mapping *m, struct cache_sync *s, bool *started,
     }
 }
 
+/* A stream's COMMIT waits for its end, as long as all that waits for one is not much. */
+static bool commit_later(struct mapping *m)
+{
+    struct cache *c = m->c;
+
+    return m->pass_limit != NO_LIMIT && !m->pass_error &&
+           atomic_load(&c->n.unstable) * PAGE_SIZE < c->dirty_background;
+}
+
+void wb_commit(struct mapping *m)
+{
+    if (m->nunstable && !m->commit_running && !m->pass_active)
+        commit_start(m);
+}
+
 static void pass_end(struct mapping *m, struct cache_sync **done)
 {
     int err = m->pass_error;
@@ -506,9 +544,9 @@ static void pass_end(struct mapping *m, struct cache_sync **done)
             sync_commit(m, s, &started, done);
         }
     }
-    if (m->nunstable && !m->commit_running)
+    if (m->nunstable && !m->commit_running && !commit_later(m))
         commit_start(m);
-    else if (m->nunstable && !started)
+    else if (m->nunstable && !started && m->commit_running)
         m->commit_again = true;
 
     bool wanted = false;
@@ -527,8 +565,10 @@ static void pass_end(struct mapping *m, struct cache_sync **done)
         } else {
             wb_kick_mapping(m, wanted);
         }
+    } else if (m->pass_limit < m->behind_to) {
+        wb_behind(m);
     }
-    mapping_unhold(m); /* of wb_kick_mapping() */
+    mapping_unhold(m); /* of pass_begin() */
 }
 
 /* ---- replies ---- */

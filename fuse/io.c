@@ -243,6 +243,7 @@ void front_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size
         .unique = front_current_unique(),
         .cred = file->cred,
         .nowait = true,
+        .sync_follows = sync,
     };
 
     if (FAULT(refuse_writepage) && fi->writepage && mapping_error_last(w.m)) {

@@ -87,6 +87,63 @@ static void one_write_that_is_waited_for_is_file_sync(void **state)
     fixture_end(&f);
 }
 
+static void a_stream_is_written_behind_and_committed_at_its_end(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_begin(&f, &(struct cache_config){.wsize = 2 * P}, 0);
+    for (unsigned i = 0; i < 3; i++)
+        fill(&f, i * 2 * P, 2 * P, 7);
+    fill(&f, 6 * P, P, 7);
+    sim_settle();
+    assert_int_equal(fr_count(&f.server, FR_WRITE), 0); /* too short, so far */
+    fill(&f, 7 * P, P, 7);
+    fill(&f, 8 * P, P, 7); /* half a WRITE: waits */
+    sim_settle();
+    assert_int_equal(fr_count(&f.server, FR_WRITE), 4);
+    for (unsigned i = 0; i < 4; i++)
+        fr_serve(&f.server, FR_WRITE);
+    sim_settle();
+    assert_int_equal(fr_count(&f.server, FR_WRITE), 0);
+    fill(&f, 9 * P, P, 7);
+    sim_settle();
+    assert_int_equal(fr_count(&f.server, FR_WRITE), 1);
+    assert_int_equal(pending(&f, FR_WRITE)->write->offset, 8 * P);
+    assert_int_equal(pending(&f, FR_WRITE)->write->count, 2 * P);
+    fr_serve(&f.server, FR_WRITE);
+    sim_settle();
+    assert_int_equal(f.server.calls[FR_COMMIT], 0);
+    assert_int_equal(fixture_sync(&f), 0);
+    assert_int_equal(f.server.calls[FR_COMMIT], 1);
+    assert_int_equal(f.file->stable[10 * P - 1], 7);
+    fixture_end(&f);
+}
+
+static void a_stream_that_stops_is_committed_by_the_flusher(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_begin(&f, &(struct cache_config){.wsize = P}, 0);
+    for (unsigned i = 0; i < 4; i++)
+        fill(&f, i * P, P, 7);
+    sim_settle();
+    while (fr_count(&f.server, FR_WRITE))
+        fr_serve(&f.server, FR_WRITE);
+    sim_settle();
+    assert_int_equal(f.c->n.unstable, 4);
+    assert_int_equal(fr_count(&f.server, FR_COMMIT), 0);
+    for (unsigned i = 0; i < 20 && !fr_count(&f.server, FR_COMMIT); i++) {
+        sim_advance(500000000);
+        sim_settle();
+    }
+    assert_int_equal(fr_count(&f.server, FR_COMMIT), 1);
+    fixture_serve(&f);
+    assert_int_equal(f.c->n.unstable, 0);
+    fixture_end(&f);
+}
+
 static void a_reboot_before_commit_dirties_again(void **state)
 {
     struct fixture f;
@@ -422,6 +479,8 @@ int main(void)
         cmocka_unit_test(neighbours_go_in_one_write),
         cmocka_unit_test(a_write_carries_only_what_was_written),
         cmocka_unit_test(one_write_that_is_waited_for_is_file_sync),
+        cmocka_unit_test(a_stream_is_written_behind_and_committed_at_its_end),
+        cmocka_unit_test(a_stream_that_stops_is_committed_by_the_flusher),
         cmocka_unit_test(a_reboot_before_commit_dirties_again),
         cmocka_unit_test(a_write_under_a_new_verifier_dirties_the_others),
         cmocka_unit_test(a_commit_covers_only_what_was_acknowledged_before_it),

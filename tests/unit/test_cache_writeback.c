@@ -125,7 +125,7 @@ static void a_stream_that_stops_is_committed_by_the_flusher(void **state)
     struct fixture f;
 
     (void)state;
-    fixture_begin(&f, &(struct cache_config){.wsize = P}, 0);
+    fixture_begin(&f, &(struct cache_config){.wsize = P, .dirty_expire_ns = 2000000000}, 0);
     for (unsigned i = 0; i < 4; i++)
         fill(&f, i * P, P, 7);
     sim_settle();

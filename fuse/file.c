@@ -136,6 +136,7 @@ void file_free(struct front *f, struct file *file)
     if (file->dir)
         dir_state_free(file->dir);
     pthread_mutex_destroy(&file->dir_lock);
+    free(file->lock_owners);
     f->files[file->index] = NULL;
     slab_publish(&file->rec->live, 0);
     slab_free(f->file_slab, file->index);
@@ -226,8 +227,10 @@ struct open_wait {
 static void open_reply(struct op *op, struct file *file)
 {
     struct front *f = op->front;
+    file->noflush = lock_noflush(f, file->flags);
+
     struct fuse_file_info fi = {
-        .flags = file->flags, .fh = file->index, .keep_cache = 1, .noflush = file->own};
+        .flags = file->flags, .fh = file->index, .keep_cache = 1, .noflush = file->noflush};
 
     if (!op_claim(op) || fuse_reply_open(op->req, &fi) != 0)
         file_free(f, file);
@@ -568,8 +571,10 @@ void front_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     struct file *file = file_of(f, fi->fh);
 
     if (file) {
-        if (!file->own && file->ino->locks)
+        if (!file->own && file->ino->locks) {
             lock_release_flock(f, file->ino, fi->lock_owner);
+            lock_release_file(f, file);
+        }
         /* What came from a mapping after the last close() goes out now; who waits for nothing
          * hears of no error, but the bytes stay. */
         if (!file->own && file->ino->map && writes(file->flags))

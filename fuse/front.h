@@ -175,7 +175,11 @@ struct file {
     struct inode *ino; /* referenced */
     int flags;
     uint16_t cred;
-    bool own;         /* our own descriptor of unmap.c: its FSYNC is held, its RELEASE is nothing */
+    bool own;     /* our own descriptor of unmap.c: its FSYNC is held, its RELEASE is nothing */
+    bool noflush; /* the kernel tells nothing of its close()s */
+    uint64_t
+        *lock_owners; /* noflush: who set POSIX locks by it (lock.c); `n_lock_owners` of them */
+    size_t n_lock_owners;
     bool unmap_first; /* the first writer: the kernel has copies for which no twin was kept */
     struct readahead ra;
     /* directories (dir.c) */
@@ -217,6 +221,7 @@ struct front {
     struct names *names;          /* names.c */
     struct silly *silly;          /* silly.c; op lock */
     struct session_state *state;  /* session.c */
+    atomic_bool posix_locks;      /* somebody locks here (lock.c) */
     atomic_bool stopping;
     struct {
         _Atomic uint64_t ops[64]; /* by FUSE opcode, for status */

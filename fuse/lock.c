@@ -18,6 +18,10 @@
  * owners waiting for each other is refused with EDEADLK (POSIX locks only; circles of up to 16
  * owners).
  *
+ * A file that is only read needs no FLUSH otherwise, so none is asked for as long as nobody has set
+ * a POSIX lock on this mount. What is then set through one of the files that were opened before
+ * ends with the last close of that open file, not with the first.
+ *
  * Any signal ends a wait with EINTR; the kernel restarts the call where the handler allows it. So
  * waiters replace the interrupt function of op.c by their own. It finds its waiter by the request
  * under the lock mutex; a signal that came earlier shows in fuse_req_interrupted(), looked at under
@@ -359,6 +363,44 @@ void lock_release_flock(struct front *f, struct inode *ino, uint64_t owner)
     unlock_range(f, ino, true, (struct range_lock){.end = UINT64_MAX, .owner = owner});
 }
 
+bool lock_noflush(struct front *f, int flags)
+{
+    return (flags & O_ACCMODE) == O_RDONLY &&
+           (f->config.local_posix || !atomic_load(&f->posix_locks));
+}
+
+void lock_release_file(struct front *f, struct file *file)
+{
+    for (size_t i = 0; i < file->n_lock_owners; i++)
+        lock_release_posix(f, file->ino, file->lock_owners[i]);
+}
+
+/* -ENOMEM: the lock would stay for ever. */
+static int note_owner(struct front *f, struct file *file, uint64_t owner)
+{
+    int rc = 0;
+
+    atomic_store(&f->posix_locks, true);
+    if (!file || !file->noflush)
+        return 0;
+    pthread_mutex_lock(&file->ino->lock);
+    size_t n = file->n_lock_owners, i = 0;
+    while (i < n && file->lock_owners[i] != owner)
+        i++;
+    if (i == n) {
+        uint64_t *more = realloc(file->lock_owners, (n + 1) * sizeof(*more));
+        if (more) {
+            more[n] = owner;
+            file->lock_owners = more;
+            file->n_lock_owners = n + 1;
+        } else {
+            rc = -ENOMEM;
+        }
+    }
+    pthread_mutex_unlock(&file->ino->lock);
+    return rc;
+}
+
 /* ---- handlers ----------------------------------------------------------------------------- */
 
 static struct op *lock_op(fuse_req_t req, fuse_ino_t nodeid)
@@ -421,7 +463,12 @@ void front_setlk(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, s
         return;
     struct range_lock want = range_of(lock, fi->lock_owner);
 
-    if (want.type == F_UNLCK)
+    int err =
+        want.type == F_UNLCK ? 0 : note_owner(op->front, file_of(op->front, fi->fh), want.owner);
+
+    if (err)
+        op_fail(op, -err);
+    else if (want.type == F_UNLCK)
         lock_unset(op, false, &want);
     else
         lock_set(op, false, &want, sleep);

@@ -109,9 +109,12 @@ void silly_finish(struct front *f);
 
 /* ---- lock.c ------------------------------------------------------------------------------- */
 
-/* POSIX locks end with a FLUSH, so opens may not be FOPEN_NOFLUSH unless config.local_posix.
- *
- * Releases what an owner holds, or waits for, on a file, from FLUSH (POSIX) or RELEASE (flock).
+/* May the kernel leave FLUSH out for this new open file, a request less on each close()? */
+bool lock_noflush(struct front *f, int flags);
+/* Releases the POSIX locks that were set through a file for which it was left out. */
+void lock_release_file(struct front *f, struct file *file);
+
+/* Releases what an owner holds, or waits for, on a file, from FLUSH (POSIX) or RELEASE (flock).
  * Waiters that get their lock are answered. */
 void lock_release_posix(struct front *f, struct inode *ino, uint64_t owner);
 void lock_release_flock(struct front *f, struct inode *ino, uint64_t owner);

@@ -29,6 +29,7 @@ void pb_names(void);
 void pb_large_directory(void);
 void pb_changing_directory(void);
 void pb_locks(void);
+void pb_read_locks(void);
 void pb_flocks(void);
 
 #endif

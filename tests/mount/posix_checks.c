@@ -426,6 +426,7 @@ const struct pb_check pb_checks[] = {
     {"inode_numbers", inode_numbers},
     {"large_directory", pb_large_directory},
     {"changing_directory", pb_changing_directory},
+    {"posix_read_locks", pb_read_locks}, /* the first lock on this mount */
     {"posix_locks", pb_locks},
     {"flocks", pb_flocks},
     {NULL, NULL},

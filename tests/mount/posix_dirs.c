@@ -256,6 +256,23 @@ void pb_locks(void)
     EXPECT(!fcntl(fd, F_SETLK, &l) && !close(fd) && other_can(try_posix, F_WRLCK));
 }
 
+void pb_read_locks(void)
+{
+    EXPECT(close(open("f", O_RDWR | O_CREAT, 0666)) == 0);
+    for (int round = 0; round < 2; round++) {
+        struct flock l = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 10};
+        int fd = open("f", O_RDONLY);
+
+        EXPECT(fd >= 0 && !fcntl(fd, F_SETLK, &l));
+        EXPECT(!other_can(try_posix, F_WRLCK) && other_can(try_posix, F_RDLCK));
+        EXPECT(!close(fd));
+        /* A file that was opened before the first lock of all gives its own back a little later. */
+        for (int i = 0; round == 0 && i < 1000 && !other_can(try_posix, F_WRLCK); i++)
+            t_sleep_us(10000);
+        EXPECT(other_can(try_posix, F_WRLCK));
+    }
+}
+
 void pb_flocks(void)
 {
     int fd = open("f", O_RDWR | O_CREAT, 0666), fd2 = open("f", O_RDWR);

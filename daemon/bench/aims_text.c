@@ -2,6 +2,7 @@
 /* The lines of "aims" (peers_aims.c) as a table of text, and as one of Markdown. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/bench/html.h"
@@ -129,25 +130,56 @@ static void markdown_lines(FILE *f, json_t *all, bool synchronous)
             aims_count(all, synchronous, "not measured"));
 }
 
-int peers_aims_markdown(json_t *all, const char *path)
+static void markdown_all(FILE *f, json_t *all)
 {
     json_t *machine = json_object_get(json_object_get(all, "machines"), "host");
-    FILE *f = fopen(path, "we");
 
-    if (!f) {
-        int saved = errno;
-
-        bench_fail(0, "--markdown=%s: %s", path, strerror(saved));
-        return -saved;
-    }
     if (!machine)
         machine = json_object_get(json_object_get(all, "machines"), "guest");
-    fprintf(f, "Measured %s, kernel %s, %.0f CPUs, in %.0f s.\n\n", text_at(all, "finished"),
+    fprintf(f, "Measured %.10s, kernel %s, %.0f CPUs, in %.0f s.\n\n", text_at(all, "finished"),
             text_at(machine, "kernel"), number_at(machine, "cpus"), number_at(all, "seconds"));
     markdown_lines(f, all, false);
-    fputs("\nThe client that waits for each call:\n\n", f);
+    fputs("\nAgainst the client that waits for each call:\n\n", f);
     markdown_lines(f, all, true);
-    if (fclose(f) == 0)
+}
+
+#define MARK_BEGIN "<!-- bench peers: begin -->\n"
+#define MARK_END   "<!-- bench peers: end -->"
+
+/* The whole of a text file, or NULL: there is none. */
+static char *read_text(const char *path)
+{
+    FILE *f = fopen(path, "re");
+    char *text = NULL;
+    size_t room = 0;
+
+    if (f && getdelim(&text, &room, 0, f) < 0) {
+        free(text);
+        text = NULL;
+    }
+    if (f)
+        fclose(f);
+    return text;
+}
+
+int peers_aims_markdown(json_t *all, const char *path)
+{
+    char *old = read_text(path);
+    char *begin = old ? strstr(old, MARK_BEGIN) : NULL,
+         *end = begin ? strstr(begin, MARK_END) : NULL;
+    FILE *f = fopen(path, "we");
+    bool good = f != NULL;
+
+    if (f && end)
+        fwrite(old, 1, (size_t)(begin - old) + strlen(MARK_BEGIN), f);
+    if (f)
+        markdown_all(f, all);
+    if (f && end)
+        fputs(end, f);
+    if (f)
+        good = !ferror(f) & !fclose(f);
+    free(old);
+    if (good)
         return 0;
     bench_fail(0, "--markdown=%s: %s", path, strerror(errno));
     return -EIO;

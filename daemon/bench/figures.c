@@ -15,7 +15,8 @@ json_t *figure_cells(json_t *merged, const char *benchmark)
 
     json_array_foreach(json_object_get(merged, "cells"), i, c)
     {
-        if (strcmp(text_at(c, "benchmark"), benchmark) == 0)
+        /* Runs with a label (tests/peers/bench-place) are drawn by figures_peers.c. */
+        if (strcmp(text_at(c, "benchmark"), benchmark) == 0 && !*param_at(c, "run"))
             json_array_append(cells, c);
     }
     return cells;

@@ -28,7 +28,8 @@ double peers_sum(json_t *all, const char *target, const char *name);
  * that were measured. */
 void peers_aims(json_t *all);
 
-/* aims_text.c: the lines as text, and as Markdown (0 or negative errno, after a message). */
+/* aims_text.c: the lines as text; and as Markdown, in place of what stands between two marks of the
+ * file, or else as the whole file (0 or negative errno, after a message). */
 void peers_aims_print(json_t *all);
 int peers_aims_markdown(json_t *all, const char *path);
 

@@ -186,7 +186,15 @@ static void fill_line(json_t *all, const struct aim *a, json_t *line)
 
 static bool place_measured(json_t *all, const char *place)
 {
-    return json_object_get(json_object_get(all, "machines"), place) != NULL;
+    json_t *c;
+    size_t i, n = strlen(place);
+
+    json_array_foreach(json_object_get(all, "cells"), i, c)
+    {
+        if (strncmp(text_at(c, "target"), place, n) == 0 && text_at(c, "target")[n] == ':')
+            return true;
+    }
+    return false;
 }
 
 void peers_aims(json_t *all)

@@ -157,7 +157,8 @@ static json_t *line_of(json_t *all, const char *place, const char *key)
 /* Cells with a label of a run, as the scripts make them. */
 static void add(json_t *all, const char *label, json_t *c)
 {
-    json_object_set_new(json_object_get(c, "parameters"), "run", json_string(label));
+    if (*label)
+        json_object_set_new(json_object_get(c, "parameters"), "run", json_string(label));
     json_array_append_new(json_object_get(all, "cells"), c);
 }
 

@@ -1,25 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The least that a small read through a FUSE file system over NFS can cost: one request and one
- * bare READ, overlapped with those of other threads.
+ * bare READ, overlapped with those of other threads. And what it costs to push dirty mapped pages
+ * out by the kernel's notification alone: a request, and a WRITE, for each of them.
  *
  * A child serves a mount with a single file, in one loop: a FUSE READ becomes an NFS READ of raw
- * libnfs, its reply the reply. No cache, no lock, no other thread. The FUSE settings are those of
- * memfs.c. The cells read blocks of 4 KiB in random order, with the pages dropped before, as
- * `bench io` does.
+ * libnfs, its reply the reply; likewise WRITE. No cache, no lock, no other thread, but the one that
+ * sends the notification when setxattr("user.drop") asks for it. The FUSE settings are those of
+ * memfs.c. The reading cells read blocks of 4 KiB in random order, with the pages dropped before,
+ * as `bench io` does.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "daemon/bench/io.h"
@@ -33,12 +38,13 @@ enum { BLOCK = 4096, FILE_INO = 2 };
 
 static struct {
     struct rpc_context *rpc;
+    struct fuse_session *session;
     size_t size;
 } server;
 
 static void stat_of(fuse_ino_t ino, struct stat *st)
 {
-    *st = (struct stat){.st_ino = ino, .st_nlink = 1, .st_mode = S_IFREG | 0444};
+    *st = (struct stat){.st_ino = ino, .st_nlink = 1, .st_mode = S_IFREG | 0666};
     if (ino == FUSE_ROOT_ID)
         st->st_mode = S_IFDIR | 0755;
     else
@@ -50,6 +56,7 @@ static void floor_init(void *userdata, struct fuse_conn_info *conn)
     conn->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ |
                               FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
     conn->want |= conn->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_ASYNC_READ);
+    conn->max_write = 1 << 20;
     conn->max_readahead = 1 << 20;
     conn->max_background = 64;
 }
@@ -74,7 +81,8 @@ static void floor_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 static void floor_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     fi->keep_cache = 1;
-    fi->noflush = 1;
+    if ((fi->flags & O_ACCMODE) == O_RDONLY)
+        fi->noflush = 1;
     fuse_reply_open(req, fi);
 }
 
@@ -99,6 +107,51 @@ static void floor_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
         fuse_reply_err(req, EIO);
 }
 
+static void on_floor_write(struct rpc_context *rpc, int status, void *data, void *arg)
+{
+    struct WRITE3res *res = data;
+    fuse_req_t req = arg;
+
+    if (status == RPC_STATUS_SUCCESS && res->status == NFS3_OK)
+        fuse_reply_write(req, res->WRITE3res_u.resok.count);
+    else
+        fuse_reply_err(req, EIO);
+}
+
+/* libnfs makes the message at once: the buffer is free again afterwards. */
+static void floor_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+                        struct fuse_file_info *fi)
+{
+    struct WRITE3args args = {.file = raw_fh(&raw.file),
+                              .offset = (uint64_t)off,
+                              .count = (unsigned)size,
+                              .stable = UNSTABLE,
+                              .data = {(unsigned)size, (char *)buf}};
+
+    if (rpc_nfs3_write_async(server.rpc, on_floor_write, &args, req))
+        fuse_reply_err(req, EIO);
+}
+
+/* By a thread of its own: while it runs the loop gets a WRITE for each dirty page. */
+static void *drop_pages(void *arg)
+{
+    int rc = fuse_lowlevel_notify_inval_inode(server.session, FILE_INO, 0, 0);
+
+    fuse_reply_err(arg, -rc);
+    return NULL;
+}
+
+static void floor_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+                           size_t size, int flags)
+{
+    pthread_t thread;
+
+    if (strcmp(name, "user.drop") != 0 || pthread_create(&thread, NULL, drop_pages, req))
+        fuse_reply_err(req, ENOTSUP);
+    else
+        pthread_detach(thread);
+}
+
 static void floor_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     fuse_reply_err(req, 0);
@@ -115,6 +168,9 @@ static const struct fuse_lowlevel_ops floor_ops = {.init = floor_init,
                                                    .getattr = floor_getattr,
                                                    .open = floor_open,
                                                    .read = floor_read,
+                                                   .write = floor_write,
+                                                   .flush = floor_release,
+                                                   .setxattr = floor_setxattr,
                                                    .release = floor_release};
 
 /* All requests that wait; then what they ask for is sent at once. */
@@ -173,6 +229,7 @@ static int floor_serve(const struct limits_options *o, const char *mountpoint)
 
     struct fuse_session *session = fuse_session_new(&args, &floor_ops, sizeof floor_ops, NULL);
 
+    server.session = session;
     if (session && fuse_set_signal_handlers(session) == 0) {
         if (fuse_session_mount(session, mountpoint) == 0) {
             rc = 0;
@@ -255,11 +312,11 @@ static void floor_stop(void *arg)
     raw_stop(arg);
 }
 
-static int read_random(struct cell *c, unsigned threads)
+/* The file is there, and mounted: 1. Else what a cell returns. */
+static int ready(struct cell *c, char path[300])
 {
     const struct limits_options *o = cell_arg(c);
     static struct raw_wait w;
-    char path[300];
 
     if (!raw_start(o))
         return cell_fail(c, "%s", raw.why_not);
@@ -267,7 +324,18 @@ static int read_random(struct cell *c, unsigned threads)
         return raw_failed(c, &w);
     if (!mount_floor(o))
         return cell_skip(c, "%s", mounted.why_not);
-    snprintf(path, sizeof path, "%s/data", mounted.dir);
+    snprintf(path, 300, "%s/data", mounted.dir);
+    return 1;
+}
+
+static int read_random(struct cell *c, unsigned threads)
+{
+    const struct limits_options *o = cell_arg(c);
+    char path[300];
+    int go = ready(c, path);
+
+    if (go != 1)
+        return go;
 
     struct io_job job = {.fd = open(path, O_RDONLY | O_CLOEXEC),
                          .block = BLOCK,
@@ -299,12 +367,52 @@ static int run_read_16(struct cell *c)
     return read_random(c, 16);
 }
 
+/* Stores into every page, then has the kernel notified: us, or negative errno. */
+static double drop_us(const char *path, size_t size)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    char *map = fd < 0 ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    double us = -errno;
+
+    if (map != MAP_FAILED) {
+        for (size_t at = 0; at < size; at += BLOCK)
+            map[at] = 1;
+
+        uint64_t start = bench_now();
+
+        us = setxattr(path, "user.drop", "1", 1, 0) < 0 ? -errno : bench_us_since(start);
+        munmap(map, size);
+    }
+    if (fd >= 0)
+        close(fd);
+    return us;
+}
+
+static int run_drop_dirty(struct cell *c)
+{
+    const struct limits_options *o = cell_arg(c);
+    size_t size = (size_t)(o->mib < 64 ? o->mib : 64) << 20;
+    char path[300];
+    int go = ready(c, path);
+
+    if (go != 1)
+        return go;
+
+    double us = drop_us(path, size);
+
+    if (us < 0)
+        return cell_fail(c, "dropping the pages of %s: %s", path, strerror((int)-us));
+    cell_sample(c, "page_ns", "ns", BETTER_LESS, us * 1e3 / (double)(size / BLOCK));
+    return 0;
+}
+
 void limits_add_floor(struct matrix *m, const struct limits_options *o)
 {
     static const struct {
         const char *work;
         cell_fn run;
-    } cells[] = {{"read4k-1", run_read_1}, {"read4k-16", run_read_16}};
+    } cells[] = {
+        {"read4k-1", run_read_1}, {"read4k-16", run_read_16}, {"drop-dirty", run_drop_dirty}};
 
     for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++) {
         struct cell *c = matrix_add(m, "limits", "fuse+libnfs", cells[i].run, (void *)o);

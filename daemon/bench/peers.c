@@ -281,7 +281,7 @@ static int prepare(const struct peers_options *o, struct kit *k)
     if (!find_harness(o->harness, k->self, k->harness))
         return BENCH_FAILED;
     find_program(k->self, "naivenfs", k->naive);
-    snprintf(k->reps, sizeof k->reps, "%d", o->b.reps > 0 ? o->b.reps : o->b.quick ? 1 : 3);
+    snprintf(k->reps, sizeof k->reps, "%d", o->b.reps > 0 ? o->b.reps : o->b.quick);
     snprintf(k->seed, sizeof k->seed, "%lld", o->b.seed >= 0 ? o->b.seed : (long long)getpid());
     return BENCH_OK;
 }

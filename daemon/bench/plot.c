@@ -345,7 +345,7 @@ static int draw(FILE *html, const char *title, const char *script, size_t size, 
     if (fd < 0 || !copy || write(fd, script, size) != (ssize_t)size) {
         rc = -errno;
     } else {
-        snprintf(command, sizeof command, "exec gnuplot %s", path);
+        snprintf(command, sizeof command, "exec gnuplot %s 2>/dev/null", path);
         FILE *pipe = popen(command, "re");
         int c;
         while (pipe && (c = getc(pipe)) != EOF)

@@ -257,6 +257,7 @@ int bench_revalidate(int argc, const char **argv)
         POPT_TABLEEND};
     const struct poptOption table[] = {
         {NULL, 0, POPT_ARG_INCLUDE_TABLE, (void *)what, 0, "What to measure:", NULL},
+        {NULL, 0, POPT_ARG_INCLUDE_TABLE, limits_options_table(&l), 0, "With --limits:", NULL},
         {NULL, 0, POPT_ARG_INCLUDE_TABLE, bench_options_table(&b), 0, "How, and where to:", NULL},
         POPT_AUTOHELP POPT_TABLEEND};
     int status = BENCH_USAGE;
@@ -265,17 +266,19 @@ int bench_revalidate(int argc, const char **argv)
         verb_options(argc, argv, table, "--dir DIR --foreign-dir DIR [OPTION]...");
     if (!context)
         return BENCH_USAGE;
-    l.only = fuse_only;
+    if (!l.only)
+        l.only = fuse_only;
     if (b.quick) {
         l.mib = 8;
         l.calls = 100;
     }
     if (poptPeekArg(context))
         bench_fail(0, "revalidate: it takes only options; what is '%s'?", poptPeekArg(context));
-    else if (bench_options_check(&b) && check(&a, &o, &b) &&
+    else if (bench_options_check(&b) && check(&a, &o, &b) && limits_check(&l) &&
              targets_open(&o.targets, a.dirs, a.foreign_dirs, true))
         status = bench_finish(build(&a, &o, &l), &b, argc, argv, derive);
     targets_close(&o.targets);
+    options_clear(&l.nfs);
     poptFreeContext(context);
     return status;
 }

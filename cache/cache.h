@@ -134,6 +134,9 @@ struct cache_config {
     uint32_t write_inflight;   /* bytes of WRITEs in flight at most (0: a default) */
     bool stable_writes;        /* copy what is written back, so that it cannot change under way */
     enum cache_wcc wcc;
+    /* The kernel keeps what write(2) wrote, and sends it as mapped pages (FUSE_WRITEBACK_CACHE): no
+     * twins are kept, and the dirty limit is theirs, too. For files that nobody else writes. */
+    bool kernel_writeback;
 };
 
 /* The arena must have its regions for pages and frames sized by cache_arena_sizes(). */
@@ -159,6 +162,9 @@ uint64_t mapping_size(const struct mapping *m);
  * something is (a WRITE that comes in at the same time either shows, or comes after). The
  * caller answers for it that they are not older than the last own change. */
 bool mapping_adopt(struct mapping *m, const struct token *t);
+/* The kernel reads up to `end`. What lies beyond the last page of the file has no page here, but
+ * the kernel keeps what it was answered: a revalidation has to unmap it. */
+void mapping_given_beyond(struct mapping *m, uint64_t end);
 /* True when any page is cached here or may be cached in the kernel. */
 bool mapping_has_pages(struct mapping *m);
 /* True when a byte is dirty, in flight or unstable. */

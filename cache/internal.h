@@ -348,8 +348,18 @@ static inline bool page_mapped(const struct mapping *m, const struct page *p)
     return (p->flags & PG_MAPPED) && (int32_t)(p->kseq - m->unmapped) >= 0;
 }
 /* Twins have to be kept: somebody may store. Once the last descriptor open for writing is released
- * nothing is dirty in the kernel, and no write(2) is under way (fuse_vma_close, fuse_flush). */
+ * nothing is dirty in the kernel, and no write(2) is under way (fuse_vma_close, fuse_flush).
+ *
+ * Under kernel_writeback none are kept. A page comes back whole where the cache does not have what
+ * the kernel was given any more, and that is right as long as nobody else writes the file; so
+ * reclaim needs no unmap, and no unmap waits for a lock that a write(2) holds, which waits for
+ * memory. */
 static inline bool mapping_tracks(const struct mapping *m)
+{
+    return m->writers != 0 && !m->c->config.kernel_writeback;
+}
+/* The kernel may hold dirty pages. */
+static inline bool mapping_written(const struct mapping *m)
 {
     return m->writers != 0;
 }

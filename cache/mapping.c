@@ -302,6 +302,10 @@ void page_part(struct mapping *m, struct page *p)
 {
     if (p->frame && ((page_mapped(m, p) && !p->twin) || frame_count(m->c, p->frame) > 1))
         page_replace_frame(m, p, p->valid);
+    if (page_mapped(m, p) && !p->twin) {
+        mapping_untracked(m);
+        p->flags &= (uint16_t)~PG_MAPPED;
+    }
 }
 
 bool page_shrink(struct mapping *m, struct page *p)
@@ -376,6 +380,17 @@ bool mapping_adopt(struct mapping *m, const struct token *t)
     return empty;
 }
 
+void mapping_given_beyond(struct mapping *m, uint64_t end)
+{
+    uint64_t size = mapping_size(m);
+
+    if (end <= ((size + PAGE_MASK) & ~(uint64_t)PAGE_MASK))
+        return;
+    mapping_lock(m);
+    mapping_untracked(m);
+    mapping_unlock(m);
+}
+
 bool mapping_has_pages(struct mapping *m)
 {
     mapping_lock(m);
@@ -422,7 +437,9 @@ bool mapping_writer_add(struct mapping *m)
     mapping_lock(m);
     m->writers++;
 
-    bool unmap = m->untracked || m->plain_unmaps;
+    /* Under kernel_writeback a write(2) has made its page dirty before it lets go of it: no
+     * notification can come in between, and no twin is needed. */
+    bool unmap = !m->c->config.kernel_writeback && (m->untracked || m->plain_unmaps);
 
     mapping_unlock(m);
     return unmap;

@@ -66,7 +66,7 @@ static int unmap(struct mapping *m, uint64_t off, uint64_t len, bool held)
     mapping_lock(m);
 
     uint32_t seq = ++m->unmap_seq;
-    bool writers = mapping_tracks(m) && !held;
+    bool writers = mapping_written(m) && !held;
 
     if (!writers)
         m->plain_unmaps++;

@@ -19,6 +19,9 @@
  *
  * A WRITE waits only for memory or below the hard dirty limit, in order of arrival; a mapped page
  * never waits for the limit, because an unmap may be waiting for it.
+ *
+ * Under kernel_writeback all that is written comes as mapped pages, most of them never fetched: no
+ * twin is no alarm, and they wait like write(2) unless an unmap of their file is under way.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +45,13 @@ static void mark(struct mapping *m, struct page *p, uint32_t lo, uint32_t hi, ui
         p->flags |= PG_LATE;
         m->late = true;
     }
+}
+
+/* May it wait for the dirty limit, and for memory other than the overflow? */
+static bool limited(const struct cache_write *w)
+{
+    return w->kind != CACHE_WRITE_MAPPED ||
+           (w->m->c->config.kernel_writeback && !atomic_load(&w->m->unmapping));
 }
 
 /* The page with a frame to write into. NULL: out of memory. */
@@ -156,15 +166,19 @@ static bool write_unknown(struct cache_write *w, uint64_t index, uint32_t lo, ui
 {
     struct mapping *m = w->m;
     struct cache *c = m->c;
-    struct page *p = page_for_write(m, index, true);
+    struct page *p = page_for_write(m, index, !limited(w));
 
     if (!p)
         return false;
-    COUNT(c, alarms, 1);
+    if (!c->config.kernel_writeback)
+        COUNT(c, alarms, 1);
     memcpy(frame_at(c, p->frame) + lo, data, hi - lo);
     mark(m, p, lo, hi, w->cred);
     page_given(m, p);
-    if (lo != 0 || hi != PAGE_SIZE) {
+    if ((lo != 0 || hi != PAGE_SIZE) && c->config.kernel_writeback) {
+        mapping_untracked(m);
+        p->flags &= (uint16_t)~PG_MAPPED;
+    } else if (lo != 0 || hi != PAGE_SIZE) {
         m->pin = p;
 
         uint32_t twin = frame_alloc(c, m, true);
@@ -199,7 +213,7 @@ static bool write_mapped(struct cache_write *w, uint64_t index, uint32_t lo, uin
         uint32_t end;
 
         if (memcmp(base + lo, data, hi - lo) != 0) {
-            if (!page_for_write(m, index, true))
+            if (!page_for_write(m, index, !limited(w)))
                 return false;
             for (uint32_t at = lo; differing(base, data - lo, &at, &end, hi); at = end) {
                 memcpy(frame_at(c, p->frame) + at, data - lo + at, end - at);
@@ -225,7 +239,7 @@ static bool write_mapped(struct cache_write *w, uint64_t index, uint32_t lo, uin
 static bool write_some(struct cache_write *w, struct cache_read **done)
 {
     struct mapping *m = w->m;
-    bool limited = w->kind != CACHE_WRITE_MAPPED;
+    bool waits = limited(w);
 
     while (w->progress < w->count) {
         uint64_t at = w->offset + w->progress, index = at >> PAGE_SHIFT;
@@ -234,13 +248,14 @@ static bool write_some(struct cache_write *w, struct cache_read **done)
             PAGE_SIZE - lo < w->count - w->progress ? PAGE_SIZE - lo : w->count - w->progress;
         const uint8_t *data = (const uint8_t *)w->data + w->progress;
 
-        if (limited && wb_over_limit(m->c))
+        if (waits && wb_over_limit(m->c))
             return false;
-        if (!pool_settle(m->c, m) && limited && !m->unmapping) {
+        if (!pool_settle(m->c, m) && waits && !m->unmapping) {
             reclaim_wake(m->c);
             return false;
         }
-        if (!(limited ? write_call : write_mapped)(w, index, lo, lo + n, data))
+        if (!(w->kind == CACHE_WRITE_MAPPED ? write_mapped : write_call)(w, index, lo, lo + n,
+                                                                         data))
             return false;
 
         struct page *p = mapping_find(m, index);
@@ -310,7 +325,7 @@ int cache_write(struct cache_write *w)
     w->error = 0;
     mapping_lock(m);
     mapping_hold(m);
-    if (w->kind == CACHE_WRITE_MAPPED || !others_parked(c))
+    if (!limited(w) || !others_parked(c))
         all = write_some(w, &done);
     if (!all && !nowait)
         park(w, false);
@@ -363,7 +378,7 @@ bool write_unpark(struct cache *c)
 
     struct cache_write *w = c->parked;
 
-    if (w && w->kind != CACHE_WRITE_MAPPED && wb_over_limit(c))
+    if (w && limited(w) && wb_over_limit(c))
         w = NULL;
     if (w) {
         c->parked = w->next;

@@ -94,6 +94,8 @@ static int flush_inode(struct front *f, struct inode *ino)
     if (ino->writers && !f->stopping)
         rc = unmap_inode(f, ino, 0, 0, true);
     int sync = cache_sync_wait(ino->map);
+    if (!sync)
+        times_send_wait(f, ino);
     return sync ? sync : rc == -ENOTCONN ? 0 : rc;
 }
 

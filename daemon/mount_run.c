@@ -119,6 +119,7 @@ static struct cache_config cache_config(const struct process *p)
         .wcc = o->wcc == OPTION_WCC_STRICT    ? CACHE_WCC_STRICT
                : o->wcc == OPTION_WCC_BRACKET ? CACHE_WCC_BRACKET
                                               : CACHE_WCC_TRUST,
+        .kernel_writeback = o->kernel_writeback,
     };
 }
 
@@ -153,6 +154,7 @@ static struct front_config front_config(const struct process *p, const char *gen
                        : o->lookupcache == OPTION_LOOKUPCACHE_POSITIVE ? FRONT_LOOKUPCACHE_POSITIVE
                                                                        : FRONT_LOOKUPCACHE_NONE,
         .wcc = cache_config(p).wcc,
+        .kernel_writeback = o->kernel_writeback,
     };
 }
 

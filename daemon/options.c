@@ -220,6 +220,7 @@ static bool store(struct mount_options *o, const struct option_entry *e, const c
             return false;
         o->acregmin = o->acregmax = o->acdirmin = o->acdirmax = (uint32_t)n;
         o->p.has_acregmin = o->p.has_acregmax = o->p.has_acdirmin = o->p.has_acdirmax = true;
+        o->p.has_actimeo = true;
         return true;
     case MUST_BE:
         return parse_word(&w, value, e->words);
@@ -423,6 +424,39 @@ void options_limits(const struct mount_options *o, uint64_t cache_size, struct o
     }
 }
 
+/*
+ * Under kernel_writeback the kernel decides what a file's size and times are, and answers write(2)
+ * by itself. What promises something else is refused, because it would not be kept; what another
+ * machine might still notice is in the man page.
+ */
+static bool settle_writeback(struct mount_options *o, char err[OPTIONS_ERROR_MAX])
+{
+    const char *other = NULL, *why = NULL;
+
+    if (!o->kernel_writeback)
+        return true;
+    if (o->ro) {
+        other = "ro";
+        why = "who only reads has other clients to write, whose sizes the kernel would not take";
+    } else if (o->noac) {
+        other = "noac";
+        why = "size and time of a file come from the kernel, not from the server";
+    } else if (o->sync) {
+        other = "sync";
+        why = "write(2) returns when the kernel has the data (open with O_SYNC instead)";
+    } else if (o->p.has_wcc && o->wcc != OPTION_WCC_TRUST) {
+        other = o->wcc == OPTION_WCC_STRICT ? "wcc=strict" : "wcc=bracket";
+        why = "a foreign write that was found would not change the size that the kernel has";
+    } else if (o->acregmax == 0) {
+        other = o->p.has_actimeo ? "actimeo=0" : "acregmax=0";
+        why = "size and time of a file come from the kernel, not from the server";
+    }
+    if (other)
+        return fail(err, "kernel_writeback cannot be combined with %s: %s", other, why);
+    o->wcc = OPTION_WCC_TRUST;
+    return true;
+}
+
 bool options_finish(struct mount_options *o, uint64_t ram_bytes, char err[OPTIONS_ERROR_MAX])
 {
     if (ram_bytes == 0)
@@ -436,7 +470,7 @@ bool options_finish(struct mount_options *o, uint64_t ram_bytes, char err[OPTION
                       err) ||
         !settle_times(&o->acdirmin, o->p.has_acdirmin, &o->acdirmax, o->p.has_acdirmax, "acdir",
                       err) ||
-        !settle_cache(o, ram_bytes, err))
+        !settle_writeback(o, err) || !settle_cache(o, ram_bytes, err))
         return false;
 
     if (!o->p.has_retry)

@@ -69,6 +69,7 @@ struct mount_options {
     enum option_lookupcache lookupcache;
     bool sync; /* every write(2) reaches the server's disk before it returns */
     enum option_wcc wcc;
+    bool kernel_writeback; /* the kernel keeps dirty pages, and sizes and times with them */
 
     /* ---- the cache; bytes, resolved by options_finish() ---- */
     uint64_t cache_size;       /* pages and their metadata together */
@@ -96,7 +97,7 @@ struct mount_options {
         struct option_amount cache_size, dirty_limit, dirty_background, readahead;
         bool has_cache_size, has_dirty_limit, has_dirty_background;
         bool has_acregmin, has_acregmax, has_acdirmin, has_acdirmax;
-        bool has_mountport, has_port, has_retry;
+        bool has_mountport, has_port, has_retry, has_wcc, has_actimeo;
         uint16_t url_port;
     } p;
 };

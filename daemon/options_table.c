@@ -79,7 +79,8 @@ const struct option_entry option_entries[] = {
     {"lookupcache", CHOICE, AT(lookupcache), .words = lookupcache_words, .form = "all, pos, positive or none"},
     {"sync", BOOLEAN, AT(sync), .number = true},
     {"async", BOOLEAN, AT(sync), .number = false},
-    {"wcc", CHOICE, AT(wcc), .words = wcc_words, .form = "strict, bracket or trust"},
+    {"wcc", CHOICE, AT(wcc), AT(p.has_wcc), .words = wcc_words, .form = "strict, bracket or trust"},
+    {"kernel_writeback", BOOLEAN, AT(kernel_writeback), .number = true},
     {"write", MUST_BE, .words = lazy, .form = "lazy; use sync for writes that wait for the server"},
     {"local_lock", MUST_BE, .words = all, .form = "all; the NLM protocol is not spoken"},
 
@@ -153,7 +154,8 @@ const struct option_refusal option_refusals[] = {
     {"auto_cache", FUSE_CACHE},
     {"noauto_cache", FUSE_CACHE},
     {"direct_io", "shared mappings need the kernel's cache (open with O_DIRECT instead)"},
-    {"writeback_cache", "with it the kernel ignores the server's size and times"},
+    {"writeback_cache", "with it the kernel ignores the server's size and times (use "
+                        "kernel_writeback, where no other client writes)"},
     {"attr_timeout", FUSE_TIMES},
     {"ac_attr_timeout", FUSE_TIMES},
     {"entry_timeout", FUSE_TIMES},

@@ -216,6 +216,8 @@ char *options_to_string(const struct mount_options *o)
     add(out, "sec", "sys");
     add(out, o->rdirplus ? "rdirplus" : "nordirplus", NULL);
     add(out, "wcc", wcc[o->wcc]);
+    if (o->kernel_writeback)
+        add(out, "kernel_writeback", NULL);
     add_number(out, "cache_size", o->cache_size);
     add_number(out, "dirty_limit", o->dirty_limit);
     add_number(out, "dirty_background", o->dirty_background);

@@ -12,6 +12,11 @@
  * descriptor (invariant I7). FSYNC is called under the kernel's inode lock: it waits for the
  * server, never for an unmap. An FSYNC through a descriptor of unmap.c's own is held by it.
  *
+ * Under kernel_writeback the kernel reads what a write(2) leaves of a page through a descriptor
+ * that may be open for writing only. Where the caller may not read the file, such a descriptor
+ * bypasses the kernel's pages (FOPEN_DIRECT_IO). FLUSH and FSYNC send the kernel's mtime, too
+ * (times.c).
+ *
  * Errors: EACCES from ACCESS, ESTALE when the file is gone at the server, those of writing back.
  */
 #include <assert.h>
@@ -232,6 +237,8 @@ static void open_reply(struct op *op, struct file *file)
     struct fuse_file_info fi = {
         .flags = file->flags, .fh = file->index, .keep_cache = 1, .noflush = file->noflush};
 
+    fi.direct_io = file->direct;
+
     if (!op_claim(op) || fuse_reply_open(op->req, &fi) != 0)
         file_free(f, file);
     op_end(op);
@@ -274,8 +281,10 @@ static void revalidated(struct reval_wait *wait)
         return;
     }
 
-    /* The kernel reads up to, and appends at, the size it knows, without asking. */
-    if (op->ino->map &&
+    w->file->direct = op->u[1];
+    /* The kernel reads up to, and appends at, the size it knows, without asking. (Under
+     * kernel_writeback it does not learn another.) */
+    if (op->ino->map && !f->config.kernel_writeback &&
         __atomic_load_n(&op->ino->told_size, __ATOMIC_RELAXED) != mapping_size(op->ino->map)) {
         wait->done = unmapped;
         revalidate_size(f, op->ino, wait);
@@ -299,6 +308,12 @@ static uint32_t access_wanted(int flags)
     default:
         return R_OK | W_OK;
     }
+}
+
+/* Reading, too, is asked about: the kernel fills pages through what is open for writing. */
+static bool fills_pages(struct front *f, int flags)
+{
+    return f->config.kernel_writeback && (flags & O_ACCMODE) == O_WRONLY;
 }
 
 static void open_checked(struct op *op, const struct remote_call *asked)
@@ -333,17 +348,31 @@ static void access_done(struct remote_call *call)
     }
     /* A program that may be executed may be read by the kernel (nfs_may_open). */
     if ((call->u.access.allowed & want) != want &&
-        !(want == R_OK && (call->u.access.allowed & X_OK))) {
+        !(want == R_OK && (call->u.access.allowed & X_OK)) &&
+        !op->front->config.default_permissions) {
         op_fail(op, EACCES);
         return;
     }
+    op->u[1] = fills_pages(op->front, (int)op->u[0]) && !(call->u.access.allowed & R_OK);
     open_checked(op, call->post.valid ? call : NULL);
+}
+
+/* Must ACCESS be asked? */
+static bool asks_access(struct op *op, const struct attr *now)
+{
+    struct front *f = op->front;
+    uint32_t want = access_wanted((int)op->u[0]);
+    bool fills = fills_pages(f, (int)op->u[0]);
+
+    if (f->config.default_permissions && !fills)
+        return false;
+    return !now || !access_known(f, op->ino, &op->cred, fills ? want | R_OK : want, now->ctime);
 }
 
 /* By the handle. */
 static void open_inode(struct op *op)
 {
-    if (op->front->config.default_permissions || !op->ino->map) {
+    if (!op->ino->map || !asks_access(op, NULL)) {
         open_checked(op, NULL);
         return;
     }
@@ -401,8 +430,7 @@ static void name_asked(struct remote_call *call)
         op_fail(op, ESTALE);
         return;
     }
-    if (f->config.default_permissions ||
-        access_known(f, op->ino, &op->cred, access_wanted((int)op->u[0]), call->post.attr.ctime)) {
+    if (!asks_access(op, &call->post.attr)) {
         open_checked(op, call);
         return;
     }
@@ -486,11 +514,11 @@ static int file_error(struct file *file, int attempt, bool told)
     return err ? err : attempt;
 }
 
-static void file_synced(struct cache_sync *s)
+static void file_sync_end(void *arg, int times_error)
 {
-    struct file_sync *w = (struct file_sync *)s;
+    struct file_sync *w = arg;
     struct op *op = w->op;
-    int err = s->error;
+    int err = w->sync.error ? w->sync.error : times_error;
 
     /* A caller that was killed has not been told: the error waits for its next call. */
     if (op_claim(op)) {
@@ -499,6 +527,14 @@ static void file_synced(struct cache_sync *s)
     }
     op_end(op);
     free(w);
+}
+
+static void file_synced(struct cache_sync *s)
+{
+    struct file_sync *w = (struct file_sync *)s;
+
+    if (s->error || !times_send(w->op->front, w->op->ino, file_sync_end, w))
+        file_sync_end(w, 0);
 }
 
 static void file_sync_reply(struct op *op, struct file *file, bool flush)
@@ -579,6 +615,8 @@ void front_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
          * hears of no error, but the bytes stay. */
         if (!file->own && file->ino->map && writes(file->flags))
             mapping_kick(file->ino->map);
+        if (!file->own && file->ino->map)
+            times_send_later(f, file->ino);
         file_free(f, file);
     }
     fuse_reply_err(req, 0);
@@ -592,6 +630,11 @@ void front_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t off, int whence,
 
     if (!file || !file->ino->map) {
         fuse_reply_err(req, EINVAL);
+        return;
+    }
+    /* What the kernel holds dirty is no hole: it answers by its own size, now and from now on. */
+    if (f->config.kernel_writeback) {
+        fuse_reply_err(req, ENOSYS);
         return;
     }
 

@@ -12,6 +12,7 @@
  *   silly.c    files removed while open
  *   dir.c      opendir, readdir, readdirplus
  *   setattr.c  setattr, truncation among them
+ *   times.c    kernel_writeback: modification times that are the kernel's
  *   file.c     open, release, flush, fsync, lseek
  *   io.c       read, write
  *   lock.c     flock and POSIX locks among local processes
@@ -61,6 +62,7 @@ struct front_config {
     bool local_flock, local_posix; /* always served locally; false also revalidates and flushes */
     enum front_lookupcache lookupcache;
     enum cache_wcc wcc;
+    bool kernel_writeback; /* FUSE_WRITEBACK_CACHE: times.c */
 };
 
 /* ---- the inode ---------------------------------------------------------------------------- */
@@ -107,6 +109,14 @@ struct inode {
     struct token proven; /* sampled a tick of the server's clock after the change it shows */
 
     struct inode *open_prev, *open_next; /* list of open files with pages, for the timer */
+    /* kernel_writeback: the mtime that the kernel has, and the server will be told (times.c) */
+    bool mtime_due;
+    uint16_t mtime_cred;
+    uint32_t mtime_setting; /* SETATTRs of an application's under way that set it */
+    struct timespec mtime;
+    struct timespec told_mtime;   /* in the last reply */
+    struct timespec kernel_mtime; /* what it then made the inode of, or has set since */
+
     uint32_t opens, writers;
     uint32_t opening;  /* OPENs under way: to be kept by a silly name as if it were open */
     uint32_t removing; /* REMOVEs, and RENAMEs over it, under way: OPENs wait (file.c) */
@@ -180,6 +190,7 @@ struct file {
     uint64_t
         *lock_owners; /* noflush: who set POSIX locks by it (lock.c); `n_lock_owners` of them */
     size_t n_lock_owners;
+    bool direct;      /* FOPEN_DIRECT_IO: the kernel must not fill pages by reading through it */
     bool unmap_first; /* the first writer: the kernel has copies for which no twin was kept */
     struct readahead ra;
     /* directories (dir.c) */
@@ -218,6 +229,7 @@ struct front {
     struct reval_pool *reval;     /* revalidate.c */
     struct server_clock *clock;   /* attr.c: the server's clock and its granularity */
     struct loop_timer attr_timer; /* revalidate.c: open files */
+    atomic_uint times_running;    /* times.c: sent after the last close, not yet answered */
     struct names *names;          /* names.c */
     struct silly *silly;          /* silly.c; op lock */
     struct session_state *state;  /* session.c */

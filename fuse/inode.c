@@ -231,7 +231,12 @@ void inode_lookup_add(struct inode *ino, uint64_t n)
 {
     /* The caller holds a reference: the inode is not on its way out. A plain word of the arena,
      * shared by threads. */
-    __atomic_fetch_add(&ino->rec->nlookup, n, __ATOMIC_RELAXED);
+    if (__atomic_fetch_add(&ino->rec->nlookup, n, __ATOMIC_RELAXED) > 0)
+        return;
+    /* It makes its inode of what was told last. */
+    pthread_mutex_lock(&ino->lock);
+    ino->kernel_mtime = ino->told_mtime;
+    pthread_mutex_unlock(&ino->lock);
 }
 
 void inode_forget(struct front *f, struct inode *ino, uint64_t n)

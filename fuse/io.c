@@ -81,6 +81,10 @@ void front_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off,
     }
 
     POINT_AT("kernel.read", (uint64_t)off >> PAGE_SHIFT);
+    /* It knows of a larger size than we do, and will have pages of zeros that no frame stands for.
+     */
+    if (f->config.kernel_writeback)
+        mapping_given_beyond(file->ino->map, (uint64_t)off + size);
 
     struct read_op *ro = read_op_get();
 
@@ -230,8 +234,9 @@ void front_write(fuse_req_t req, fuse_ino_t nodeid, const char *buf, size_t size
     else
         POINT_AT("kernel.write", (uint64_t)off >> PAGE_SHIFT);
 
-    bool direct = fi->flags & O_DIRECT && !fi->writepage;
-    bool sync = !fi->writepage && (direct || f->config.sync || file->flags & O_DSYNC);
+    bool odirect = fi->flags & O_DIRECT && !fi->writepage;
+    bool direct = odirect || (file->direct && !fi->writepage);
+    bool sync = !fi->writepage && (odirect || f->config.sync || file->flags & O_DSYNC);
     struct cache_write w = {
         .m = file->ino->map,
         .offset = (uint64_t)off,

@@ -10,7 +10,8 @@
  *
  *   request -> no conflict -> granted -> revalidate -> reply
  *           -> conflict    -> EAGAIN, or a waiter in FIFO order
- *   unlock  -> [cache_sync] -> unlocked -> waiters of the file looked at -> reply
+ *   unlock  -> [unmap, under kernel_writeback] -> [cache_sync] -> unlocked -> waiters of the file
+ * looked at -> reply
  *
  * The rules are those of fcntl(2) and flock(2): an owner's POSIX locks replace, split and merge
  * each other, and end with any close of the file by the process (FLUSH); a flock belongs to the
@@ -314,6 +315,7 @@ static void lock_set(struct op *op, bool is_flock, const struct range_lock *want
 
 struct unlocking {
     struct cache_sync sync;
+    struct reval_wait pushed;
     struct op *op;
     bool is_flock;
     struct range_lock range;
@@ -335,11 +337,25 @@ static void unlock_synced(struct cache_sync *s)
     free(u);
 }
 
+static void unlock_sync(struct unlocking *u)
+{
+    u->sync = (struct cache_sync){.m = u->op->ino->map, .done = unlock_synced};
+    if (cache_sync(&u->sync) != -EINPROGRESS)
+        unlock_synced(&u->sync);
+}
+
+static void unlock_pushed(struct reval_wait *w)
+{
+    unlock_sync((struct unlocking *)((char *)w - offsetof(struct unlocking, pushed)));
+}
+
 static void lock_unset(struct op *op, bool is_flock, const struct range_lock *range)
 {
     struct unlocking *u = NULL;
+    /* What was written under the lock may be the kernel's alone. */
+    bool push = op->front->config.kernel_writeback && op->ino->map && op->ino->writers;
 
-    if (op->ino->map && mapping_is_busy(op->ino->map))
+    if (push || (op->ino->map && mapping_is_busy(op->ino->map)))
         u = calloc(1, sizeof(*u));
     if (!u) {
         unlock_reply(op, is_flock, range);
@@ -348,9 +364,12 @@ static void lock_unset(struct op *op, bool is_flock, const struct range_lock *ra
     u->op = op;
     u->is_flock = is_flock;
     u->range = *range;
-    u->sync = (struct cache_sync){.m = op->ino->map, .done = unlock_synced};
-    if (cache_sync(&u->sync) != -EINPROGRESS)
-        unlock_synced(&u->sync);
+    if (push) {
+        u->pushed.done = unlock_pushed;
+        revalidate_unmap(op->front, op->ino, &u->pushed);
+    } else {
+        unlock_sync(u);
+    }
 }
 
 void lock_release_posix(struct front *f, struct inode *ino, uint64_t owner)

@@ -146,6 +146,10 @@ static void create_reply(struct op *op, struct inode *dir, struct inode *ino)
     entry_fill(op, dir, ino, &e);
     fi.fh = file->index;
     fi.keep_cache = 1;
+    /* Its maker may not read it: see file.c. */
+    file->direct = f->config.kernel_writeback && (fi.flags & O_ACCMODE) == O_WRONLY &&
+                   !(e.attr.st_mode & S_IRUSR);
+    fi.direct_io = file->direct;
     inode_lookup_add(ino, 1);
     if (!op_claim(op) || fuse_reply_create(op->req, &e, &fi) != 0) {
         entry_unseen(op, dir, ino);

@@ -131,6 +131,27 @@ void access_note(struct front *f, struct inode *ino, const struct cred *cred,
 bool access_known(struct front *f, struct inode *ino, const struct cred *cred, uint32_t want,
                   struct timespec ctime);
 
+/* ---- times.c: kernel_writeback ------------------------------------------------------------ */
+
+/* The kernel has this mtime, and was told that the server knows it. Any thread. */
+void times_note(struct inode *ino, struct timespec mtime, uint16_t cred);
+/* Does the kernel have it already, for all we know? */
+bool times_known(struct inode *ino, struct timespec mtime);
+/* An application's SETATTR sets mtime: from before it is sent until it was answered. */
+void times_setting(struct inode *ino);
+void times_set(struct inode *ino, const struct timespec *mtime); /* NULL: it failed */
+/* Tells the server what is due; the file's bytes must be there already, since a WRITE changes it.
+ * False: nothing is due, and done() is not called. done(): any thread, no lock held; 0, or negative
+ * errno, and then it is still due. A server that refuses it for want of permission keeps its own.
+ */
+bool times_send(struct front *f, struct inode *ino, void (*done)(void *arg, int error), void *arg);
+/* The same, waiting. Helper thread or main. */
+void times_send_wait(struct front *f, struct inode *ino);
+/* After the last close: once the bytes are at the server. Never waits. */
+void times_send_later(struct front *f, struct inode *ino);
+/* Until all of these have ended. */
+void times_wait(struct front *f);
+
 /* ---- dir.c -------------------------------------------------------------------------------- */
 
 void dir_state_free(void *dir); /* what file->dir points at */

@@ -37,7 +37,10 @@
 
 #define MAX_BACKGROUND 512
 #define CONGESTION     384
-#define READAHEAD_KB   1024
+/* Under kernel_writeback: a WRITE that waits for memory is 1 MiB of it. */
+#define MAX_BACKGROUND_WRITEBACK 32
+#define CONGESTION_WRITEBACK     24
+#define READAHEAD_KB             1024
 
 #define INTERRUPT_LOOK_NS 100000000ull
 
@@ -77,8 +80,9 @@ static void front_init(void *userdata, struct fuse_conn_info *conn)
     struct front *f = userdata;
     const struct front_config *c = &f->config;
 
-    /* Sizes and dates are the server's, so no WRITEBACK_CACHE; data is invalidated by
-     * revalidation alone; truncation by O_TRUNC comes as a SETATTR that is not an OPEN. */
+    /* Sizes and dates are the server's, so no WRITEBACK_CACHE but where it is asked for; data is
+     * invalidated by revalidation alone; truncation by O_TRUNC comes as a SETATTR that is not an
+     * OPEN. */
     conn->want &= ~(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC |
                     FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
                     FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_IOCTL_DIR |
@@ -94,13 +98,15 @@ static void front_init(void *userdata, struct fuse_conn_info *conn)
         want |= FUSE_CAP_POSIX_LOCKS;
     if (!c->local_flock)
         want |= FUSE_CAP_FLOCK_LOCKS;
+    if (c->kernel_writeback)
+        want |= FUSE_CAP_WRITEBACK_CACHE;
     conn->want |= want & conn->capable;
 
     conn->max_write = MAX_WRITE;
     if (conn->max_readahead > READAHEAD_KB * 1024)
         conn->max_readahead = READAHEAD_KB * 1024;
-    conn->max_background = MAX_BACKGROUND;
-    conn->congestion_threshold = CONGESTION;
+    conn->max_background = c->kernel_writeback ? MAX_BACKGROUND_WRITEBACK : MAX_BACKGROUND;
+    conn->congestion_threshold = c->kernel_writeback ? CONGESTION_WRITEBACK : CONGESTION;
     conn->time_gran = 1;
 }
 
@@ -517,10 +523,12 @@ static void sync_inode(struct front *f, struct inode *ino, void *arg)
 {
     int *first = arg;
 
-    (void)f;
-    if (!ino->map || !mapping_is_busy(ino->map))
+    if (!ino->map)
         return;
-    int err = cache_sync_wait(ino->map);
+    int err = mapping_is_busy(ino->map) ? cache_sync_wait(ino->map) : 0;
+
+    if (!err)
+        times_send_wait(f, ino);
 
     if (err && !*first)
         *first = err;
@@ -532,6 +540,7 @@ int front_flush_all(struct front *f)
 
     cache_kick(f->cache);
     inode_for_each(f, sync_inode, &err);
+    times_wait(f);
     if (atomic_load(&f->state->ended))
         silly_finish(f);
     return err;

@@ -12,6 +12,10 @@
  * stores not yet written back) are therefore not pushed first: they reach the server later, and
  * move mtime then, unless the application called msync(2).
  *
+ * Under kernel_writeback mtime comes from the kernel's clock, with every truncation and every
+ * touch, too. To set it one must own the file (EPERM), where the server's "now" needs permission to
+ * write alone: then that is asked for instead. What the kernel sends by itself is times.c's.
+ *
  * With uid= or gid= the owner shown is not the server's: a chown to what is shown already changes
  * nothing, any other is refused with EPERM.
  */
@@ -19,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "cache/point.h"
 #include "fuse/ops.h"
@@ -30,7 +35,8 @@ struct before {
     struct cache_sync sync;
 };
 
-/* op->p[0]: struct before, or NULL; op->u[0]: truncates. */
+/* op->p[0]: struct before, or NULL; op->u[0]: truncates; op->u[1]: sets mtime; op->u[2]: may do
+ * with the server's; op->u[3], op->u[4]: which. */
 
 static void setattr_reply(struct op *op)
 {
@@ -62,12 +68,37 @@ static void asked(struct remote_call *call)
     setattr_reply(op);
 }
 
+static void setattr_send(struct op *op);
+
+/* Once more: a truncation sets it anyway. */
+static void server_time(struct op *op)
+{
+    struct remote_setattr set = op->call.u.make.set;
+
+    op->u[2] = 0;
+    set.set &= ~(unsigned)REMOTE_SET_MTIME;
+    if (!(set.set & REMOTE_SET_SIZE))
+        set.set |= REMOTE_SET_MTIME_NOW;
+    op_reset_call(op);
+    op->call.u.make.set = set;
+    setattr_send(op);
+}
+
 static void setattr_done(struct remote_call *call)
 {
     struct op *op = op_of(call);
     struct front *f = op->front;
     bool ok = call->error == 0;
 
+    if ((call->error == -EPERM || call->error == -EACCES) && op->u[2]) {
+        server_time(op);
+        return;
+    }
+    if (op->u[1]) {
+        struct timespec mtime = {.tv_sec = (time_t)op->u[3], .tv_nsec = (long)op->u[4]};
+
+        times_set(op->ino, ok ? &mtime : NULL);
+    }
     /* The page cache first: the size that attr.c takes over is then no news to it. */
     if (op->u[0]) {
         struct before *b = op->p[0];
@@ -149,11 +180,42 @@ static bool setattr_translate(struct front *f, const struct stat *st, int to_set
     return true;
 }
 
+/* The times that the kernel sets are of a moment ago. */
+#define JUST_NOW_S 2
+
+static bool is_now(struct timespec t)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return t.tv_sec >= now.tv_sec - JUST_NOW_S && t.tv_sec <= now.tv_sec + JUST_NOW_S;
+}
+
+/*
+ * What the kernel sends when it writes an inode back sets mtime and ctime, and nothing else. It
+ * comes with a descriptor where one is open for writing, which utimensat(2) never does
+ * (fuse_write_inode; fuse_do_setattr: ATTR_FILE). Without one it is a ctime that the kernel has
+ * moved (fuse_update_ctime), with the mtime that it has.
+ */
+static bool is_write_inode(struct front *f, struct inode *ino, const struct stat *st, int to_set,
+                           struct fuse_file_info *fi)
+{
+    if ((to_set & ~FUSE_SET_ATTR_CTIME) != FUSE_SET_ATTR_MTIME || !ino->map)
+        return false;
+    struct file *file = fi ? file_of(f, fi->fh) : NULL;
+
+    if (file)
+        times_note(ino, st->st_mtim, file->cred);
+    return file || times_known(ino, st->st_mtim);
+}
+
 static void setattr_go(struct op *op, const struct remote_setattr *set)
 {
     struct mapping *map = op->ino->map;
     struct before *b;
 
+    if (op->u[1])
+        times_setting(op->ino);
     op->call.u.make.set = *set;
     if (!map || (!(set->set & REMOTE_SET_SIZE) && !mapping_is_dirty(map))) {
         setattr_send(op);
@@ -161,6 +223,8 @@ static void setattr_go(struct op *op, const struct remote_setattr *set)
     }
     b = calloc(1, sizeof(*b));
     if (!b) {
+        if (op->u[1])
+            times_set(op->ino, NULL);
         op_fail(op, ENOMEM);
         return;
     }
@@ -203,6 +267,15 @@ void front_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int to_se
         front_getattr(req, nodeid, fi);
         return;
     }
+    if (f->config.kernel_writeback && is_write_inode(f, ino, st, to_set, fi)) {
+        struct stat now;
+        double timeout;
+
+        attr_stat(f, ino, &now, &timeout);
+        fuse_reply_attr(req, &now, timeout);
+        inode_unref(f, ino);
+        return;
+    }
     POINT("kernel.setattr");
     if (FAULT(setattr_unmaps) && ino->map)
         mapping_unmap_all(ino->map);
@@ -218,5 +291,12 @@ void front_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int to_se
 
     if (cred)
         op->cred = *cred;
+    if (f->config.kernel_writeback && ino->map && (set.set & REMOTE_SET_MTIME)) {
+        op->u[1] = 1;
+        op->u[3] = (uint64_t)set.mtime.tv_sec;
+        op->u[4] = (uint64_t)set.mtime.tv_nsec;
+        op->u[2] =
+            (set.set & REMOTE_SET_SIZE) || ((set.set & REMOTE_SET_ATIME_NOW) && is_now(set.mtime));
+    }
     setattr_go(op, &set);
 }

@@ -17,6 +17,11 @@
  *   answers the FSYNC         -->    fsync() returns
  *   waits                     <--    close()
  *
+ * Under kernel_writeback a page is dirty before write(2) lets go of it, so that there is no gap,
+ * and the notification writes back what is dirty before it drops it (fuse_launder_folio). Page by
+ * page: so a pool thread pushes with sync_file_range(2) first, in large WRITEs. No FSYNC is made or
+ * held; it would wait for a write(2) that has the inode lock and waits for us.
+ *
  * Neither the caller nor the pool thread may be a shard, or hold what a handler takes: both wait
  * for handlers. An fsync() that ends without an FSYNC (an error, a dead connection) is tried again
  * and then does without; so does a file that the kernel has forgotten, which has nothing to lose.
@@ -54,6 +59,8 @@
  *   STOP       unmap_stop(), from IDLE            nobody: the thread ends
  */
 enum slot_state { IDLE, GO, HELD, ANSWERED, DONE, STOP };
+/* What the pool thread does with its descriptor; PUSH: under kernel_writeback; STAT: the size. */
+enum slot_job { FSYNC, PUSH, STAT };
 
 struct unmap_slot {
     struct unmap_pool *pool;
@@ -64,10 +71,11 @@ struct unmap_slot {
     pthread_cond_t changed;
     enum slot_state state;
     fuse_ino_t nodeid;
-    bool stat_only; /* for unmap_refresh() */
-    fuse_req_t req; /* HELD: the FSYNC */
-    int error;      /* DONE: of open() or the last fsync() */
-    bool opened;    /* DONE */
+    enum slot_job job;
+    uint64_t off, len; /* PUSH */
+    fuse_req_t req;    /* HELD: the FSYNC */
+    int error;         /* DONE: of open() or the last fsync() */
+    bool opened;       /* DONE */
 };
 
 struct unmap_pool {
@@ -141,12 +149,24 @@ static int slot_stat(int fd)
     return 0;
 }
 
+/* An error stays with the pages' file, and is not ours to tell. */
+static int slot_push(int fd, uint64_t off, uint64_t len)
+{
+    if (sync_file_range(fd, (off64_t)off, (off64_t)len,
+                        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                            SYNC_FILE_RANGE_WAIT_AFTER) < 0)
+        return unmap_errno(-errno);
+    return 0;
+}
+
 static void slot_run(struct unmap_slot *s, fuse_ino_t nodeid)
 {
     int fd = unmap_root_open_file(s->pool->root, nodeid);
     int error = fd;
-    if (fd >= 0 && s->stat_only) {
+    if (fd >= 0 && s->job == STAT) {
         error = slot_stat(fd);
+    } else if (fd >= 0 && s->job == PUSH) {
+        error = slot_push(fd, s->off, s->len);
     } else if (fd >= 0) {
         error = slot_fsync(s, fd);
         if (s->pool->fence && error != -ENOTCONN)
@@ -268,8 +288,31 @@ static bool slot_unmap(struct front *f, struct unmap_slot *s, fuse_ino_t nodeid,
     return held;
 }
 
+/* For a job that holds no FSYNC: 0, or why it could not be done. */
+static int slot_do(struct front *f, struct inode *ino, enum slot_job job, uint64_t off,
+                   uint64_t len)
+{
+    struct unmap_slot *s = slot_take(f->unmap);
+    if (!s)
+        return -ENOTCONN;
+    int result = 0;
+    s->job = job;
+    s->off = off;
+    s->len = len;
+    slot_unmap(f, s, ino->nodeid, 0, 0, &result);
+    s->job = FSYNC;
+    int error = s->error;
+    slot_put(f->unmap, s);
+    return error;
+}
+
 int unmap_inode(struct front *f, struct inode *ino, uint64_t off, uint64_t len, bool writers)
 {
+    if (writers && f->config.kernel_writeback) {
+        if (slot_do(f, ino, PUSH, off, len) == -ENOTCONN)
+            return -ENOTCONN;
+        return notify(f, ino->nodeid, off, len, false);
+    }
     if (!writers || FAULT(unmap_without_fsync))
         return notify(f, ino->nodeid, off, len, false);
     struct unmap_slot *s = slot_take(f->unmap);
@@ -293,16 +336,7 @@ int unmap_inode(struct front *f, struct inode *ino, uint64_t off, uint64_t len, 
 
 int unmap_refresh(struct front *f, struct inode *ino)
 {
-    struct unmap_slot *s = slot_take(f->unmap);
-    if (!s)
-        return -ENOTCONN;
-    int result = 0;
-    s->stat_only = true;
-    slot_unmap(f, s, ino->nodeid, 0, 0, &result);
-    s->stat_only = false;
-    int error = s->error;
-    slot_put(f->unmap, s);
-    return error;
+    return slot_do(f, ino, STAT, 0, 0);
 }
 
 /* ---- called by handlers: nothing here waits ---- */

@@ -188,7 +188,7 @@ mounted_or_gone() { mounted "$1" || gone "$2"; }
 mount_start() {
     local name=$1 options=${2-} dir=$T/$1
     mkdir -p "$dir"
-    "$NFSCACHED" mount -f -o "port=$PORT,mountport=$MOUNT_PORT,allow_other${options:+,$options}" "$REMOTE" \
+    "$NFSCACHED" mount -f -o "port=$PORT,mountport=$MOUNT_PORT,allow_other${options:+,$options}${EVERY_MOUNT:+,$EVERY_MOUNT}" "$REMOTE" \
         "$dir" >>"$T/mount-$name.log" 2>&1 &
     mount_pid[$name]=$!
     wait_for 15 mounted_or_gone "$dir" "${mount_pid[$name]}" && mounted "$dir" && timeout 15 stat "$dir" >/dev/null || {

@@ -384,7 +384,8 @@ void lock_release_flock(struct front *f, struct inode *ino, uint64_t owner)
 
 bool lock_noflush(struct front *f, int flags)
 {
-    return (flags & O_ACCMODE) == O_RDONLY &&
+    /* Under kernel_writeback the kernel sends each FLUSH (fuse_flush). */
+    return (flags & O_ACCMODE) == O_RDONLY && !f->config.kernel_writeback &&
            (f->config.local_posix || !atomic_load(&f->posix_locks));
 }
 

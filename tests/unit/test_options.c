@@ -250,6 +250,38 @@ static void test_bg_changes_the_default_of_retry(void **state)
     assert_int_equal(o.retry_min, 2);
 }
 
+static void test_kernel_writeback_is_refused_with_what_it_breaks(void **state)
+{
+    static const struct {
+        const char *text, *other;
+    } cases[] = {
+        {"ro", "ro"},
+        {"noac", "noac"},
+        {"sync", "sync"},
+        {"wcc=strict", "wcc=strict"},
+        {"wcc=bracket", "wcc=bracket"},
+        {"actimeo=0", "actimeo=0"},
+        {"acregmin=0,acregmax=0", "acregmax=0"},
+    };
+    char text[100], says[100];
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(text, sizeof text, "%s,kernel_writeback", cases[i].text);
+        snprintf(says, sizeof says,
+                 "kernel_writeback cannot be combined with %s: ", cases[i].other);
+        assert_false(given(text));
+        assert_says(says);
+        assert_true(given(cases[i].text));
+        assert_false(o.kernel_writeback);
+    }
+    assert_true(given("kernel_writeback"));
+    assert_true(o.kernel_writeback);
+    assert_int_equal(o.wcc, OPTION_WCC_TRUST);
+    assert_true(given("kernel_writeback,wcc=trust,nocto,soft,actimeo=1,sync,async"));
+    assert_false(given("writeback_cache"));
+    assert_says("kernel_writeback");
+}
+
 static void test_known_but_not_honoured_says_why(void **state)
 {
     static const struct {

@@ -456,5 +456,7 @@ uint32_t cache_frames_of(uint64_t size);
 uint32_t cache_overflow_of(uint32_t frames);
 uint32_t cache_records_of(uint32_t frames);
 uint64_t cache_now_ns(void);
+/* As of the last tick of the clock, up to 10 ms ago: costs nothing where that is slow. */
+uint64_t cache_coarse_ns(void);
 
 #endif

@@ -37,7 +37,7 @@ static void mark(struct mapping *m, struct page *p, uint32_t lo, uint32_t hi, ui
     struct cache *c = m->c;
 
     if (!m->ndirty && !m->ninflight)
-        m->dirty_since_ns = cache_now_ns();
+        m->dirty_since_ns = cache_coarse_ns();
     byteset_add(c, &p->valid, lo, hi);
     byteset_add(c, &p->dirty, lo, hi);
     p->cred = cred;

@@ -190,7 +190,7 @@ static void pass_begin(struct mapping *m, bool sync, uint64_t limit)
     m->pass_no++;
     m->pass_cursor = 0;
     m->pass_limit = limit;
-    m->dirty_since_ns = cache_now_ns();
+    m->dirty_since_ns = cache_coarse_ns();
     wb_forget_edges(m);
 }
 
@@ -220,7 +220,7 @@ void wb_kick_mapping(struct mapping *m, bool sync)
     }
     /* With nothing dirty left (it was cut off, or discarded) the pass is empty, and tells those who
      * wait for one. */
-    if ((!m->ndirty && !(sync && m->syncs)) || (!sync && m->retry_ns > cache_now_ns()))
+    if ((!m->ndirty && !(sync && m->syncs)) || (!sync && m->retry_ns > cache_coarse_ns()))
         return;
     pass_begin(m, sync, NO_LIMIT);
     if (c->config.wcc == CACHE_WCC_BRACKET && c->no_pre && m->token.valid && looks_single(m)) {

@@ -30,6 +30,7 @@
 
 #define STACK_SIZE (8u << 20)
 #define EVENTS_MAX 64
+#define FAR_NS     20000000u
 
 struct watch {
     loop_fd_fn *fn;
@@ -55,11 +56,21 @@ struct loop {
 
 static _Thread_local struct loop *current;
 
-uint64_t now_ns(void)
+static uint64_t clock_ns_of(clockid_t id)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(id, &ts);
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t now_ns(void)
+{
+    return clock_ns_of(CLOCK_MONOTONIC);
+}
+
+uint64_t now_coarse_ns(void)
+{
+    return clock_ns_of(CLOCK_MONOTONIC_COARSE);
 }
 
 struct loop *loop_current(void)
@@ -267,9 +278,15 @@ void loop_timer_cancel(struct loop *loop, struct loop_timer *timer)
     heap_down(loop, last->heap_at - 1);
 }
 
+/* What is not due for certain is known without asking the clock; it may then fire a tick late. */
+static bool is_far(const struct loop_timer *t, uint64_t coarse)
+{
+    return t->at > coarse + FAR_NS;
+}
+
 static void run_timers(struct loop *loop)
 {
-    if (!loop->nheap)
+    if (!loop->nheap || is_far(loop->heap[0], now_coarse_ns()))
         return;
     uint64_t now = now_ns();
     while (loop->nheap && loop->heap[0]->at <= now && !atomic_load(&loop->stop)) {
@@ -362,10 +379,12 @@ static int sleep_for_events(struct loop *loop, struct epoll_event *ev)
     struct timespec ts = {0}, *timeout = &ts;
     atomic_store(&loop->asleep, true);
     if (!atomic_load(&loop->posted) && !atomic_load(&loop->stop)) {
-        uint64_t now = 0;
+        uint64_t now = now_coarse_ns();
+        if (loop->nheap && !is_far(loop->heap[0], now))
+            now = now_ns();
         if (!loop->nheap)
             timeout = NULL;
-        else if (loop->heap[0]->at > (now = now_ns()))
+        else if (loop->heap[0]->at > now)
             ts = (struct timespec){.tv_sec = (time_t)((loop->heap[0]->at - now) / 1000000000u),
                                    .tv_nsec = (long)((loop->heap[0]->at - now) % 1000000000u)};
     }

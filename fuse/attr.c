@@ -76,8 +76,8 @@ static void clock_ask_delta(struct front *f)
 static void clock_reply(struct front *f, const struct attr *attr, const struct remote_call *call)
 {
     clock_ask_delta(f);
-    int64_t real = real_ns();
     pthread_mutex_lock(&f->clock->lock);
+    int64_t real = f->clock->time.own ? 0 : real_ns(); /* looked at only then */
     clock_seen(&f->clock->time, clock_ns(attr->ctime), (int64_t)call->replied_ns, real);
     pthread_mutex_unlock(&f->clock->lock);
 }
@@ -97,9 +97,10 @@ static void clock_own_reply(struct front *f, const struct attr *attr,
         clock_reply(f, attr, call);
         return;
     }
-    int64_t ctime = clock_ns(attr->ctime), real = real_ns();
+    int64_t ctime = clock_ns(attr->ctime);
     pthread_mutex_lock(&f->clock->lock);
     struct server_time *time = &f->clock->time;
+    int64_t real = time->own ? 0 : real_ns();
     if (sets_ctime(call->op))
         clock_own(time, ctime, (int64_t)call->sent_ns, (int64_t)call->replied_ns);
     else
@@ -109,8 +110,8 @@ static void clock_own_reply(struct front *f, const struct attr *attr,
 
 bool attr_token_racy(struct front *f, const struct token *t, uint64_t sent_ns)
 {
-    int64_t real = real_ns() - (int64_t)(now_ns() - sent_ns);
     pthread_mutex_lock(&f->clock->lock);
+    int64_t real = f->clock->time.own ? 0 : real_ns() - (int64_t)(now_ns() - sent_ns);
     bool racy = clock_racy(&f->clock->time, clock_ns(t->ctime), (int64_t)sent_ns, real);
     pthread_mutex_unlock(&f->clock->lock);
     return racy;
@@ -352,10 +353,17 @@ bool attr_only_ctime_ours(struct front *f, struct inode *ino, const struct token
 
 /* ---- telling ---- */
 
+/* `now` may lag behind the clock that counts: a timeout of 0 (noac) is none at all. */
+static bool attr_in_time(const struct inode *ino, uint64_t now)
+{
+    return ino->attr_valid && !ino->changed_elsewhere && ino->attr_timeout_ns &&
+           ino->attr_expires_ns > now;
+}
+
 bool attr_fresh(struct inode *ino)
 {
     pthread_mutex_lock(&ino->lock);
-    bool fresh = ino->attr_valid && !ino->changed_elsewhere && ino->attr_expires_ns > now_ns();
+    bool fresh = attr_in_time(ino, now_coarse_ns());
     pthread_mutex_unlock(&ino->lock);
     return fresh;
 }
@@ -391,7 +399,7 @@ static void stat_present(const struct front_config *config, struct stat *st)
 
 void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *timeout)
 {
-    uint64_t now = now_ns();
+    uint64_t now = now_coarse_ns();
     pthread_mutex_lock(&ino->lock);
     const struct attr *a = &ino->rec->attr;
     *st = (struct stat){.st_ino = a->fileid,
@@ -411,7 +419,7 @@ void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *time
     __atomic_store_n(&ino->told_size, (uint64_t)st->st_size, __ATOMIC_RELAXED);
     ino->told_mtime = st->st_mtim;
     stat_present(&f->config, st);
-    bool valid = ino->attr_valid && !ino->changed_elsewhere && ino->attr_expires_ns > now;
+    bool valid = attr_in_time(ino, now);
     *timeout = valid ? (double)(ino->attr_expires_ns - now) / 1e9 : 0;
     pthread_mutex_unlock(&ino->lock);
 }

@@ -74,7 +74,7 @@ static void want_connection(struct conn *c)
 
 static void enqueue(struct conn *c, struct remote_call *call)
 {
-    call->p.deadline_ns = now_ns() + c->r->timeo_ns;
+    call->p.deadline_ns = now_coarse_ns() + c->r->timeo_ns; /* until it is sent */
     queue_push(&c->waiting, call);
     conn_expect_replies(c);
     want_connection(c);
@@ -151,7 +151,7 @@ void conn_delay(struct conn *c, struct remote_call *call)
 void conn_replied(struct conn *c, struct remote_call *call, size_t bytes)
 {
     struct proc_counters *s = conn_proc_stats(c, call);
-    call->replied_ns = now_ns();
+    call->replied_ns = c->last_rx_ns;
     c->replied = true;
     c->backoff_ms = 0;
     counter_add(&s->bytes_in, bytes);

@@ -149,7 +149,7 @@ void conn_flush(struct conn *c)
             conn_drop(c, strerror(errno));
             return;
         }
-        c->last_tx_ns = now_ns();
+        c->last_tx_ns = now_coarse_ns();
         total += (size_t)sent;
         tx_advance(tx, (size_t)sent);
     }

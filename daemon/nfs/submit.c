@@ -80,7 +80,7 @@ static void call_init(struct nfs3 *r, struct remote_call *call)
     call->post.valid = call->dir_post.valid = call->dir2_post.valid = false;
     call->pre.valid = call->dir_pre.valid = call->dir2_pre.valid = false;
     call->sent_ns = call->replied_ns = 0;
-    call->p.giveup_ns = now_ns() + r->timeo_ns * (r->retrans + 1);
+    call->p.giveup_ns = now_coarse_ns() + r->timeo_ns * (r->retrans + 1);
     if (call->op == REMOTE_READDIR) {
         call->u.readdir.entries = NULL;
         if (call->u.readdir.count < READDIR_MIN)

@@ -13,8 +13,8 @@
  * beyond it without a WRITE); mtime is local while bytes wait that the server has not seen, and no
  * flush is made to get the server's.
  *
- * Timeouts adapt as in nfs(5): from ac*min, doubled each time that expired attributes turn out
- * unchanged, up to ac*max. They count from the sending of the request.
+ * Timeouts adapt as in nfs(5): from ac*min, doubled each time that attributes in the second half of
+ * their time turn out unchanged, up to ac*max. They count from the sending of the request.
  *
  * The kernel is never notified from here: a notification before the reply to a GETATTR or LOOKUP
  * makes the kernel discard the reply's attributes.
@@ -159,7 +159,8 @@ static void take(struct front *f, struct inode *ino, const struct attr *attr, ui
     bool dir = S_ISDIR(attr->mode);
     uint64_t min = dir ? f->config.acdirmin_ns : f->config.acregmin_ns;
     uint64_t max = dir ? f->config.acdirmax_ns : f->config.acregmax_ns;
-    bool expired = ino->attr_valid && sent_ns >= ino->attr_expires_ns;
+    /* Open files are asked for before it is over (due.h). */
+    bool expired = ino->attr_valid && sent_ns + ino->attr_timeout_ns / 2 >= ino->attr_expires_ns;
     ino->attr_timeout_ns =
         clock_next_timeout(ino->attr_timeout_ns, min, max, changed || !ino->attr_valid, expired);
     ino->rec->attr = *attr;
@@ -169,9 +170,11 @@ static void take(struct front *f, struct inode *ino, const struct attr *attr, ui
 }
 
 /* What the pages hold is what these attributes name. */
-static void pages_proven(struct inode *ino)
+static void pages_proven(struct front *f, struct inode *ino)
 {
     ino->pages_expire_ns = ino->attr_expires_ns;
+    if (ino->opens)
+        revalidate_sooner(f, ino);
 }
 
 /* What does not tell one content from another is news at once, whatever becomes of the pages. */
@@ -220,7 +223,7 @@ static bool accept_file(struct front *f, struct inode *ino, const struct attr *a
     if (adopt_if_empty(ino, attr)) {
         ino->changed_elsewhere = false;
         take(f, ino, attr, sent_ns, changed);
-        pages_proven(ino);
+        pages_proven(f, ino);
         return false;
     }
     if (!token_equal(&now, &have) && only_ctime_ours(f, ino, &now, &have)) {
@@ -230,7 +233,7 @@ static bool accept_file(struct front *f, struct inode *ino, const struct attr *a
     if (token_equal(&now, &have)) {
         ino->changed_elsewhere = false;
         take(f, ino, attr, sent_ns, changed);
-        pages_proven(ino);
+        pages_proven(f, ino);
         return false;
     }
     take_ownership(ino, attr);
@@ -327,7 +330,7 @@ void attr_accept_revalidated(struct front *f, struct inode *ino, const struct at
 {
     pthread_mutex_lock(&ino->lock);
     take(f, ino, attr, sent_ns, !same_token(attr, &ino->rec->attr));
-    pages_proven(ino);
+    pages_proven(f, ino);
     ino->changed_elsewhere = false;
     if (sent_ns < ino->own_change_ns)
         ino->attr_expires_ns = 0;

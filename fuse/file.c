@@ -32,31 +32,6 @@
 
 /* ---- the table ---- */
 
-/* Under the inode lock, with the count that says whether it is on the list: the last close and the
- * next open of a file may come at one time. */
-static void open_list_add(struct front *f, struct inode *ino)
-{
-    pthread_mutex_lock(&f->open_lock);
-    ino->open_prev = NULL;
-    ino->open_next = f->open_files;
-    if (f->open_files)
-        f->open_files->open_prev = ino;
-    f->open_files = ino;
-    pthread_mutex_unlock(&f->open_lock);
-}
-
-static void open_list_remove(struct front *f, struct inode *ino)
-{
-    pthread_mutex_lock(&f->open_lock);
-    if (ino->open_prev)
-        ino->open_prev->open_next = ino->open_next;
-    else
-        f->open_files = ino->open_next;
-    if (ino->open_next)
-        ino->open_next->open_prev = ino->open_prev;
-    pthread_mutex_unlock(&f->open_lock);
-}
-
 static bool writes(int flags)
 {
     return (flags & O_ACCMODE) != O_RDONLY;
@@ -104,7 +79,7 @@ int file_new(struct front *f, struct inode *ino, int flags, const struct cred *c
     pthread_mutex_lock(&ino->lock);
 
     if (ino->opens++ == 0 && ino->map)
-        open_list_add(f, ino);
+        revalidate_timed(f, ino, true);
     ino->rec->opens = ino->opens;
     if (writes(flags))
         ino->writers++;
@@ -134,7 +109,7 @@ void file_free(struct front *f, struct file *file)
             ino->writers--;
         last = --ino->opens == 0;
         if (last && ino->map)
-            open_list_remove(f, ino);
+            revalidate_timed(f, ino, false);
         ino->rec->opens = ino->opens;
         pthread_mutex_unlock(&ino->lock);
     }

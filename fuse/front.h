@@ -43,6 +43,7 @@
 #include "cache/cache.h"
 #include "daemon/loop.h"
 #include "daemon/remote.h"
+#include "fuse/due.h"
 
 enum front_lookupcache {
     FRONT_LOOKUPCACHE_ALL,
@@ -108,7 +109,7 @@ struct inode {
     struct reval_wait *reval_waiting, *reval_joined;
     struct token proven; /* sampled a tick of the server's clock after the change it shows */
 
-    struct inode *open_prev, *open_next; /* list of open files with pages, for the timer */
+    struct due due; /* queued while it is open (revalidate.c); open lock */
     /* kernel_writeback: the mtime that the kernel has, and the server will be told (times.c) */
     bool mtime_due;
     uint16_t mtime_cred;
@@ -224,16 +225,17 @@ struct front {
     pthread_mutex_t op_lock;
     struct op *ops; /* in flight; op lock */
     pthread_mutex_t open_lock;
-    struct inode *open_files;     /* open lock */
-    struct unmap_pool *unmap;     /* unmap.c */
-    struct reval_pool *reval;     /* revalidate.c */
-    struct server_clock *clock;   /* attr.c: the server's clock and its granularity */
-    struct loop_timer attr_timer; /* revalidate.c: open files */
-    atomic_uint times_running;    /* times.c: sent after the last close, not yet answered */
-    struct names *names;          /* names.c */
-    struct silly *silly;          /* silly.c; op lock */
-    struct session_state *state;  /* session.c */
-    atomic_bool posix_locks;      /* somebody locks here (lock.c) */
+    struct due_queue due;        /* open files, by when they are asked for; open lock */
+    uint64_t due_armed;          /* when due_fd fires next; UINT64_MAX: never; open lock */
+    int due_fd;                  /* timerfd(2) in the first loop */
+    struct unmap_pool *unmap;    /* unmap.c */
+    struct reval_pool *reval;    /* revalidate.c */
+    struct server_clock *clock;  /* attr.c: the server's clock and its granularity */
+    atomic_uint times_running;   /* times.c: sent after the last close, not yet answered */
+    struct names *names;         /* names.c */
+    struct silly *silly;         /* silly.c; op lock */
+    struct session_state *state; /* session.c */
+    atomic_bool posix_locks;     /* somebody locks here (lock.c) */
     atomic_bool stopping;
     struct {
         _Atomic uint64_t ops[64]; /* by FUSE opcode, for status */

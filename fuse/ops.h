@@ -165,6 +165,11 @@ extern const struct cache_kernel_ops glue_kernel_ops;
 
 int attr_start(struct front *f);
 void attr_stop(struct front *f);
+/* Under the inode lock: its first open, its last close; from now on, or no longer, it is asked for
+ * before its attribute timeout is over. */
+void revalidate_timed(struct front *f, struct inode *ino, bool open);
+/* Likewise: pages_expire_ns may be earlier now than it was. */
+void revalidate_sooner(struct front *f, struct inode *ino);
 int revalidate_start(struct front *f);
 void revalidate_stop(struct front *f);
 

@@ -21,13 +21,20 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "cache/point.h"
 #include "fuse/ops.h"
 
 #define REVAL_THREADS 16
-#define TICK_NS       200000000ull
+#define SLOT_NS       10000000ull /* the timer of open files runs at most so often, */
+#define SLOT_LEAST    16          /* and asks for so many of them at a time, */
+#define SLOT_PART     16          /* and this part of all: with none of them due later than 0.2 s */
+#define SLOT_MOST     1024
+#define PAUSE_NS      200000000ull /* a file is not asked for more often, with noac */
 
 struct reval_job {
     struct reval_job *next;
@@ -350,29 +357,112 @@ void revalidate_size(struct front *f, struct inode *ino, struct reval_wait *w)
 
 /* ---- open files: fresh within the attribute timeout, also when only memory is read ---- */
 
-#define TICK_BATCH 64
-
-static void tick(struct loop_timer *timer)
+/* Under the open lock. The timer is a descriptor, because any thread opens files. */
+static void arm(struct front *f, uint64_t now)
 {
-    struct front *f = (struct front *)((char *)timer - offsetof(struct front, attr_timer));
-    struct inode *due[TICK_BATCH];
-    uint64_t now = now_ns();
-    unsigned n = 0;
+    uint64_t at = due_earliest(&f->due);
+
+    if (at >= f->due_armed)
+        return; /* it will look then */
+    if (at < now + SLOT_NS)
+        at = now + SLOT_NS;
+    f->due_armed = at;
+    timerfd_settime(
+        f->due_fd, TFD_TIMER_ABSTIME,
+        &(struct itimerspec){.it_value = {(time_t)(at / 1000000000), (long)(at % 1000000000)}},
+        NULL);
+}
+
+/* Under the open lock. */
+static void put(struct front *f, struct inode *ino, uint64_t now, uint64_t expires,
+                uint64_t timeout)
+{
+    uint64_t at = due_when(&f->due, &ino->due, expires, timeout);
+
+    due_put(&f->due, &ino->due, at < now + PAUSE_NS ? now + PAUSE_NS : at);
+}
+
+void revalidate_timed(struct front *f, struct inode *ino, bool open)
+{
+    uint64_t now = now_ns(), least = f->config.acregmin_ns;
 
     pthread_mutex_lock(&f->open_lock);
-    for (struct inode *ino = f->open_files; ino && n < TICK_BATCH; ino = ino->open_next) {
-        if (ino->pages_expire_ns > now || !mapping_has_pages(ino->map))
-            continue;
-        inode_ref(ino);
-        due[n++] = ino;
+    if (!open) {
+        due_remove(&f->due, &ino->due);
+    } else {
+        ino->due.later = false;
+        if (ino->pages_expire_ns > now)
+            put(f, ino, now, ino->pages_expire_ns, ino->attr_timeout_ns);
+        else
+            put(f, ino, now, now + least, least);
+        arm(f, now);
+    }
+    pthread_mutex_unlock(&f->open_lock);
+}
+
+void revalidate_sooner(struct front *f, struct inode *ino)
+{
+    uint64_t now = now_ns();
+
+    pthread_mutex_lock(&f->open_lock);
+    if (ino->due.place && ino->pages_expire_ns < ino->due.at) {
+        put(f, ino, now, ino->pages_expire_ns, ino->attr_timeout_ns);
+        arm(f, now);
+    }
+    pthread_mutex_unlock(&f->open_lock);
+}
+
+/* Taken from the queue: back into it, and whether to ask. Where the answer is late, or never comes,
+ * the next look is after the least timeout all the same. */
+static bool look(struct front *f, struct inode *ino, uint64_t now)
+{
+    uint64_t least = f->config.acregmin_ns;
+
+    pthread_mutex_lock(&ino->lock);
+
+    bool due = due_is(&ino->due, now, ino->pages_expire_ns, ino->attr_timeout_ns);
+
+    if (ino->opens) {
+        pthread_mutex_lock(&f->open_lock);
+        ino->due.later |= due;
+        if (due)
+            put(f, ino, now, now + least, least);
+        else
+            put(f, ino, now, ino->pages_expire_ns, ino->attr_timeout_ns);
+        pthread_mutex_unlock(&f->open_lock);
+    }
+    pthread_mutex_unlock(&ino->lock);
+    return due && mapping_has_pages(ino->map);
+}
+
+static void tick(struct loop *loop, int fd, uint32_t events, void *arg)
+{
+    struct front *f = arg;
+    struct inode *due[SLOT_MOST];
+    struct due *d;
+    uint64_t times, now = now_ns();
+    unsigned n = 0;
+
+    if (read(fd, &times, sizeof times) != sizeof times || atomic_load(&f->stopping))
+        return;
+    pthread_mutex_lock(&f->open_lock);
+
+    unsigned most = SLOT_LEAST + f->due.n / SLOT_PART;
+
+    while (n < most && n < SLOT_MOST && (d = due_take(&f->due, now)) != NULL) {
+        due[n] = (struct inode *)((char *)d - offsetof(struct inode, due));
+        inode_ref(due[n++]);
     }
     pthread_mutex_unlock(&f->open_lock);
     for (unsigned i = 0; i < n; i++) {
-        revalidate_later(f, due[i]);
+        if (look(f, due[i], now))
+            revalidate_later(f, due[i]);
         inode_unref(f, due[i]);
     }
-    if (!atomic_load(&f->stopping))
-        loop_timer_set(f->loops[0], timer, n == TICK_BATCH ? TICK_NS / 10 : TICK_NS);
+    pthread_mutex_lock(&f->open_lock);
+    f->due_armed = UINT64_MAX;
+    arm(f, now_ns());
+    pthread_mutex_unlock(&f->open_lock);
 }
 
 /* ---- life ---- */
@@ -388,9 +478,19 @@ int revalidate_start(struct front *f)
     p->tail = &p->head;
     p->front = f;
     f->reval = p;
-    f->attr_timer.fn = tick;
-    loop_timer_set(f->loops[0], &f->attr_timer, TICK_NS);
-    return 0;
+    due_init(&f->due, now_ns() ^ (uint64_t)getpid() << 32);
+    f->due_armed = UINT64_MAX;
+    f->due_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+
+    int rc = f->due_fd < 0 ? -errno : loop_add_fd(f->loops[0], f->due_fd, EPOLLIN, tick, f);
+
+    if (rc < 0) {
+        if (f->due_fd >= 0)
+            close(f->due_fd);
+        free(p);
+        f->reval = NULL;
+    }
+    return rc;
 }
 
 void revalidate_stop(struct front *f)
@@ -409,4 +509,5 @@ void revalidate_stop(struct front *f)
     pthread_cond_destroy(&p->wake);
     free(p);
     f->reval = NULL;
+    close(f->due_fd); /* its loop has ended */
 }

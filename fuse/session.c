@@ -588,6 +588,7 @@ void front_free(struct front *f)
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&f->op_lock);
     pthread_mutex_destroy(&f->open_lock);
+    due_destroy(&f->due);
     free(s);
     free(f);
 }

@@ -84,6 +84,7 @@ static bool check(struct scale *s, const char *parts, unsigned *set)
         !within("max-entries", (double)s->max_entries, 1, 1e8) ||
         !within("max-files", (double)s->max_files, 1, 60000) ||
         !within("max-mounts", s->max_mounts, 1, 1000) ||
+        !within("getattr-delay", s->getattr_ms, 0, 10000) ||
         !within("ac-seconds", s->ac_seconds, 1, 600) || !within("size", s->file_mib, 1, 1 << 20))
         return false;
     if (!s->remote != !s->remote_dir) {
@@ -126,6 +127,8 @@ int bench_scale(int argc, const char **argv)
         {"max-mounts", 0, POPT_ARG_INT, &s.max_mounts, 0, "the most mounts (default 64)", "N"},
         {"ac-seconds", 0, POPT_ARG_INT, &s.ac_seconds, 0,
          "attribute timeout of the open files (default 3)", "SECONDS"},
+        {"getattr-delay", 0, POPT_ARG_INT, &s.getattr_ms, 0,
+         "the server answers GETATTRs of the open files so much later (default 0)", "MS"},
         {"size", 's', POPT_ARG_INT, &s.file_mib, 0,
          "of the file that is read and written for throughput (default 256)", "MIB"},
         {"seconds", 0, POPT_ARG_DOUBLE, &s.seconds, 0,

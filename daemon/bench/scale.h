@@ -24,7 +24,7 @@ struct scale {
     char *remote;     /* SERVER:/EXPORT of somebody else; NULL: a server of our own */
     char *remote_dir; /* the same export by another way */
     char *options;    /* further mount options; NULL: none */
-    int max_mib, file_mib, max_mounts, ac_seconds;
+    int max_mib, file_mib, max_mounts, ac_seconds, getattr_ms;
     long long max_inodes, max_entries, max_files;
     double seconds;
 

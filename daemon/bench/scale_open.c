@@ -130,6 +130,21 @@ static int watch(struct cell *c, struct files *f, double seconds)
     return 0;
 }
 
+/* From when they are open on: opening asks, too. */
+static int slow_down(struct cell *c, struct scale *s)
+{
+    char fault[64];
+
+    if (!s->getattr_ms)
+        return 0;
+    snprintf(fault, sizeof fault, "add GETATTR:delay=%d", s->getattr_ms);
+    char *answer = scale_command(s, fault);
+    if (!answer)
+        return cell_fail(c, "--getattr-delay: the server refused");
+    free(answer);
+    return 0;
+}
+
 static int wait_for_changes(struct cell *c, struct files *f)
 {
     double *after_us = calloc(f->n, sizeof *after_us);
@@ -187,6 +202,8 @@ static int run(struct cell *c)
         uint64_t start = bench_now();
         rc = open_all(&f);
         cell_sample(c, "open_us", "us", BETTER_LESS, bench_us_since(start) / (double)f.n);
+        if (rc == 0)
+            rc = slow_down(c, s);
         if (rc == 0 && !s->remote)
             rc = watch(c, &f, (s->quick ? 2.0 : 3.0) * s->ac_seconds);
         if (rc == 0)
@@ -194,6 +211,8 @@ static int run(struct cell *c)
         if (rc < 0)
             cell_fail(c, "%s",
                       rc == -ESTALE ? "a file does not hold what was written" : strerror(-rc));
+        if (s->getattr_ms)
+            free(scale_command(s, "clear"));
         for (uint64_t i = 0; i < f.n; i++)
             if (f.map[i])
                 munmap((void *)f.map[i], 4096);
@@ -208,7 +227,9 @@ static int run(struct cell *c)
 void scale_cells_open(struct matrix *m, struct scale *s)
 {
     double n[32];
-    unsigned count = scale_steps(1, 10, (double)s->max_files, n);
+    /* A slow server: about one number, not a curve. */
+    double first = s->getattr_ms ? (double)s->max_files : 1;
+    unsigned count = scale_steps(first, 10, (double)s->max_files, n);
 
     for (unsigned i = 0; i < count; i++) {
         struct cell *c =

@@ -152,7 +152,7 @@ test_app_fio_verify() {
     for engine in mmap psync; do
         for rw in write randwrite randrw; do
             # It leaves files where it is started.
-            (cd "$T" && timeout 300 fio --name=v --directory="$T/a" --ioengine=$engine --rw=$rw --bs=4k-64k --size="$size" --verify=crc32c \
+            (cd "$T" && timeout "$(by_length 300 300 1500)" fio --name=v --directory="$T/a" --ioengine=$engine --rw=$rw --bs=4k-64k --size="$size" --verify=crc32c \
                 --do_verify=1 --verify_fatal=1 --numjobs=2 --fsync=64 --randseed=9 --output-format=terse) >"$T/fio.out" 2>&1 || {
                 cat "$T/fio.out"
                 return 1

@@ -436,6 +436,7 @@ int main(void)
         cmocka_unit_test_teardown(test_numbers_out_of_range_are_quoted, clear),
         cmocka_unit_test_teardown(test_choices, clear),
         cmocka_unit_test_teardown(test_bg_changes_the_default_of_retry, clear),
+        cmocka_unit_test_teardown(test_kernel_writeback_is_refused_with_what_it_breaks, clear),
         cmocka_unit_test_teardown(test_known_but_not_honoured_says_why, clear),
         cmocka_unit_test_teardown(test_unknown_names_the_nearest, clear),
         cmocka_unit_test_teardown(test_options_of_mount8_change_nothing, clear),

@@ -202,6 +202,24 @@ static void aims_are_medians_of_ratios(void **state)
     json_decref(all);
 }
 
+/* One of seven is no noise, a quarter of them is. */
+static void many_repetitions_are_judged_by_quartiles(void **state)
+{
+    json_t *all = json_pack("{s:[], s:[]}", "targets", "cells");
+
+    add(all, "write4k",
+        json_pack("{s:s, s:s, s:{s:s}, s:[{s:s, s:[f,f,f,f,f,f,f]}]}", "benchmark", "io", "target",
+                  "host:ours", "parameters", "work", "write sequential 4K 1", "metrics", "name",
+                  "unsynced_mb_s", "samples", 50., 50., 50., 50., 60., 60., 100.));
+    add(all, "write4k",
+        json_pack("{s:s, s:s, s:{s:s}, s:[{s:s, s:[f,f,f,f,f,f,f]}]}", "benchmark", "limits",
+                  "target", "host:fuse", "parameters", "work", "write4k", "metrics", "name", "mb_s",
+                  "samples", 100., 100., 100., 100., 100., 100., 100.));
+    peers_aims(all);
+    assert_string_equal(text_at(line_of(all, "host", "write 4K"), "verdict"), "missed");
+    json_decref(all);
+}
+
 /* A storm is compared by the time of one operation, an io cell by its rate, wherever they stand. */
 static void one_metric_speaks_for_a_cell(void **state)
 {
@@ -227,6 +245,7 @@ int main(void)
         cmocka_unit_test(above_one_is_better),
         cmocka_unit_test(labels_tell_runs_apart),
         cmocka_unit_test(aims_are_medians_of_ratios),
+        cmocka_unit_test(many_repetitions_are_judged_by_quartiles),
         cmocka_unit_test(one_metric_speaks_for_a_cell),
     };
 

@@ -391,7 +391,8 @@ static double drop_us(const char *path, size_t size)
 static int run_drop_dirty(struct cell *c)
 {
     const struct limits_options *o = cell_arg(c);
-    size_t size = (size_t)(o->mib < 64 ? o->mib : 64) << 20;
+    /* Not so much that the kernel begins to write by itself, many pages at a time. */
+    size_t size = (size_t)(o->mib < 4 ? o->mib : 4) << 20;
     char path[300];
     int go = ready(c, path);
 

@@ -47,8 +47,8 @@ static const struct place {
      "in an emulated machine, where a system call takes about 3, a change of threads 1.6, and a "
      "copy "
      "9 times as long as on a real one",
-     530},
-    {"host", "bench-host", "on this machine", 340},
+     510},
+    {"host", "bench-host", "on this machine", 335},
 };
 
 enum { PLACES = sizeof places / sizeof places[0] };
@@ -389,7 +389,7 @@ int bench_peers(int argc, const char **argv)
         {"cells", 0, POPT_ARG_STRING, &o.cells, 0,
          "of io,meta,revalidate,limits only these (default: all)", "LIST"},
         {"seconds", 0, POPT_ARG_INT, &o.seconds, 0,
-         "a place may take at most so long (default: guest 530, host 340; 100 with --quick)", "N"},
+         "a place may take at most so long (default: guest 510, host 335; 100 with --quick)", "N"},
         {"harness", 0, POPT_ARG_STRING, &o.harness, 0,
          "where the scripts are (default: as installed, or in the source tree)", "DIR"},
         {"from", 0, POPT_ARG_STRING, &o.from, 0,

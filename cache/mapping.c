@@ -68,7 +68,8 @@ void mapping_free(struct mapping *m)
     wb_forget_edges(m);
     mapping_unlock(m);
     pthread_mutex_lock(&c->wait_lock);
-    __atomic_store_n(&c->mapping_of[m->inode], NULL, __ATOMIC_RELAXED);
+    if (c->mapping_of[m->inode] == m)
+        __atomic_store_n(&c->mapping_of[m->inode], NULL, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&c->wait_lock);
     pthread_mutex_destroy(&m->lock);
     pthread_mutex_destroy(&m->reval_lock);
@@ -389,6 +390,20 @@ void mapping_given_beyond(struct mapping *m, uint64_t end)
     mapping_lock(m);
     mapping_untracked(m);
     mapping_unlock(m);
+}
+
+bool mapping_spent(struct mapping *m, const struct token *t)
+{
+    if (pthread_mutex_trylock(&m->lock) != 0)
+        return false;
+
+    bool used = has_pages(m) || m->holds || m->host_held || m->readers || m->syncs ||
+                m->truncates || m->blocked || m->unmapping || m->plain_unmaps || m->writers;
+    bool same = m->token.valid ? token_equal(&m->token, t) : !t->valid;
+    bool spent = !used && same && mapping_size(m) == t->size && !m->last_error;
+
+    pthread_mutex_unlock(&m->lock); /* nothing was held, so no host is to be let go */
+    return spent;
 }
 
 bool mapping_has_pages(struct mapping *m)

@@ -197,7 +197,7 @@ static bool is_old(const struct inode *ino, const struct attr *attr, uint64_t se
 static bool adopt_if_empty(struct inode *ino, const struct attr *attr)
 {
     struct token now = token_of(attr);
-    return mapping_adopt(ino->map, &now);
+    return !ino->map || mapping_adopt(ino->map, &now);
 }
 
 static bool only_ctime_ours(struct front *f, struct inode *ino, const struct token *now,
@@ -218,7 +218,7 @@ static bool only_ctime_ours(struct front *f, struct inode *ino, const struct tok
 static bool accept_file(struct front *f, struct inode *ino, const struct attr *attr,
                         uint64_t sent_ns)
 {
-    struct token now = token_of(attr), have = mapping_token(ino->map);
+    struct token now = token_of(attr), have;
     bool changed = !same_token(attr, &ino->rec->attr);
     if (adopt_if_empty(ino, attr)) {
         ino->changed_elsewhere = false;
@@ -226,6 +226,7 @@ static bool accept_file(struct front *f, struct inode *ino, const struct attr *a
         pages_proven(f, ino);
         return false;
     }
+    have = mapping_token(ino->map);
     if (!token_equal(&now, &have) && only_ctime_ours(f, ino, &now, &have)) {
         mapping_set_token(ino->map, &now);
         have = now;
@@ -257,7 +258,7 @@ void attr_accept(struct front *f, struct inode *ino, const struct remote_post *p
     pthread_mutex_lock(&ino->lock);
     if (is_old(ino, &post->attr, call->sent_ns))
         ;
-    else if (ino->map && S_ISREG(post->attr.mode))
+    else if (S_ISREG(ino->type) && S_ISREG(post->attr.mode))
         later = accept_file(f, ino, &post->attr, call->sent_ns);
     else
         take(f, ino, &post->attr, call->sent_ns, !same_token(&post->attr, &ino->rec->attr));
@@ -302,7 +303,7 @@ void attr_accept_own(struct front *f, struct inode *ino, const struct remote_wcc
     clock_own_reply(f, &post->attr, call);
     pthread_mutex_lock(&ino->lock);
     bool known =
-        !ino->map || !S_ISREG(post->attr.mode) || token_follow(f, ino, pre, &post->attr, call->op);
+        !S_ISREG(ino->type) || !S_ISREG(post->attr.mode) || token_follow(f, ino, pre, &post->attr, call->op);
     uint64_t due = ino->attr_expires_ns;
     bool proves = true; /* what the pages hold is what these attributes are of */
 

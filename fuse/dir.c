@@ -397,16 +397,17 @@ static bool listing_keeps(struct front *f, struct inode *ino)
     uint64_t now = now_ns();
 
     pthread_mutex_lock(&ino->lock);
+    struct inode_use *use = ino->use;
     struct token cur = token_of(&ino->rec->attr);
-    bool same = token_equal(&cur, &ino->dir_token);
+    bool same = token_equal(&cur, &use->dir_token);
     bool keep = same && !listing_racy(f, ino);
 
     if (!same) {
-        ino->dir_token = cur;
-        ino->dir_seen_ns = now;
+        use->dir_token = cur;
+        use->dir_seen_ns = now;
     }
     if (!keep)
-        ino->dir_listed_ns = now;
+        use->dir_listed_ns = now;
     pthread_mutex_unlock(&ino->lock);
     return keep;
 }

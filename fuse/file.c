@@ -44,6 +44,10 @@ static int file_make(struct front *f, struct inode *ino, int flags, const struct
 
     if (!file)
         return -ENOMEM;
+    if (inode_use(f, ino) != 0) {
+        free(file);
+        return -ENOMEM;
+    }
     file->index = slab_alloc(f->file_slab);
     file->cred = own ? 0 : credtab_intern(f->creds, cred);
     if (!file->index || (!own && !file->cred)) {
@@ -303,7 +307,7 @@ static void open_checked(struct op *op, const struct remote_call *asked)
     w->op = op;
     w->flags = (int)op->u[0];
     w->wait.done = revalidated;
-    if (!op->ino->map || (!f->config.cto && attr_fresh(op->ino)))
+    if (!S_ISREG(op->ino->type) || (!f->config.cto && attr_fresh(op->ino)))
         revalidated(&w->wait);
     else if (asked)
         revalidate_with(f, op->ino, asked, &w->wait);
@@ -347,7 +351,7 @@ static bool asks_access(struct op *op, const struct attr *now)
 /* By the handle. */
 static void open_inode(struct op *op)
 {
-    if (!op->ino->map || !asks_access(op, NULL)) {
+    if (!S_ISREG(op->ino->type) || !asks_access(op, NULL)) {
         open_checked(op, NULL);
         return;
     }
@@ -417,7 +421,7 @@ static void open_go(struct op *op)
 {
     struct front *f = op->front;
 
-    if (!f->config.cto || !op->ino->map || !names_of(f, op->ino, &op->ino2, &op->name)) {
+    if (!f->config.cto || !S_ISREG(op->ino->type) || !names_of(f, op->ino, &op->ino2, &op->name)) {
         open_inode(op);
         return;
     }

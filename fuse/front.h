@@ -23,7 +23,7 @@
  * A handler runs in a shard's loop and never waits (invariant I5): it replies, or makes an op,
  * submits the op's call and returns; the call's done() replies.
  *
- * Lock order: inode table > inode lock > open lock > (cache/'s locks). The inode lock guards the
+ * Lock order: use lock, inode table > inode lock > open lock > (cache/'s locks). The inode lock guards the
  * attribute cache and the small states below; nothing is called out of this folder with it held,
  * except cache/'s functions that take only the mapping lock.
  */
@@ -70,6 +70,21 @@ struct front_config {
 
 #define INODE_MAGIC 0x696e6f64u
 
+/* What an inode needs only while it is open, revalidated, or has pages. */
+struct inode_use {
+    /* revalidation (revalidate.c); under the inode's lock */
+    struct reval_wait *reval_waiting, *reval_joined;
+    struct token proven; /* sampled a tick of the server's clock after the change it shows */
+
+    struct due due; /* queued while it is open (revalidate.c); open lock */
+    struct inode *ino;
+
+    /* directories: change of the directory drops cached names */
+    struct token dir_token;
+    uint64_t dir_seen_ns,
+        dir_listed_ns; /* since when it is that; when a listing was begun (dir.c) */
+};
+
 struct inode {
     uint32_t magic;
     uint32_t index;        /* of its record in the arena */
@@ -78,8 +93,11 @@ struct inode {
     struct inode_rec *rec; /* handle, attributes, lookup count */
     fuse_ino_t nodeid;     /* rec->reuse << 32 | index; the root is 1 */
     pthread_mutex_t lock;
-    atomic_uint refs;    /* ours: open files, ops in flight, a busy mapping; beside the kernel's */
-    struct mapping *map; /* regular files; made with the inode */
+    atomic_uint refs; /* ours: open files, ops in flight, a busy mapping; beside the kernel's */
+    /* Made by inode_use(); stay while somebody of ours refers to the inode, or while there is
+     * something in them (inode.c). */
+    struct mapping *map; /* regular files */
+    struct inode_use *use;
 
     /* attribute cache (attr.c); under `lock` */
     bool attr_valid;
@@ -93,23 +111,14 @@ struct inode {
     uint64_t told_size;     /* the size the kernel was last told; atomic */
     bool changed_elsewhere; /* seen in a reply, not yet revalidated */
     bool ctime_ours;        /* an own link, rename or unlink moved ctime: mtime decides */
-    /* directories: change of the directory drops cached names */
-    struct token dir_token;
-    uint64_t dir_seen_ns,
-        dir_listed_ns; /* since when it is that; when a listing was begun (dir.c) */
-
     /* the last ACCESS (misc.c); under `lock` */
     uint16_t access_cred; /* 0: none */
     uint16_t access_allowed;
     struct timespec access_ctime; /* what it was true for */
 
-    /* revalidation (revalidate.c); under `lock` */
-    bool reval_running;
+    bool reval_running; /* revalidate.c; under `lock` */
     bool reval_force;
-    struct reval_wait *reval_waiting, *reval_joined;
-    struct token proven; /* sampled a tick of the server's clock after the change it shows */
 
-    struct due due; /* queued while it is open (revalidate.c); open lock */
     /* kernel_writeback: the mtime that the kernel has, and the server will be told (times.c) */
     bool mtime_due;
     uint16_t mtime_cred;
@@ -219,7 +228,7 @@ struct front {
     struct slab *inode_slab, *file_slab;
     struct inode **inodes; /* by index; sparse */
     struct file **files;   /* by index; sparse */
-    pthread_mutex_t table_lock;
+    pthread_mutex_t table_lock, use_lock;
     struct inode *by_fh; /* uthash; table lock */
     struct inode *root;
     pthread_mutex_t op_lock;
@@ -265,6 +274,15 @@ struct inode *inode_get(struct front *f, const struct fh *fh, const struct attr 
 struct inode *inode_by_nodeid(struct front *f, fuse_ino_t nodeid);
 void inode_ref(struct inode *ino);
 void inode_unref(struct front *f, struct inode *ino);
+/* Makes what an inode in use needs: its mapping, if it is a regular file, and ino->use. Both stay at
+ * least as long as the caller's reference. 0 or -ENOMEM. No lock held. */
+int inode_use(struct front *f, struct inode *ino);
+/* NULL: nothing of it is cached, or it is no regular file. For who does not know that it is open:
+ * a mapping may be made at any time, and goes with the last reference only. */
+static inline struct mapping *inode_map(const struct inode *ino)
+{
+    return __atomic_load_n(&ino->map, __ATOMIC_ACQUIRE);
+}
 /* The kernel's count: after a reply with an entry; from FORGET. */
 void inode_lookup_add(struct inode *ino, uint64_t n);
 void inode_forget(struct front *f, struct inode *ino, uint64_t n);

@@ -15,7 +15,15 @@
  * record) is then reachable by nobody and is freed outside the lock. The mapping must be idle then:
  * a busy one is held by a reference (glue.c), given back only when the server has every byte.
  *
- * Lock order: table lock > inode lock. names.c works under the table lock, too.
+ * What only an inode in use needs, the mapping above all, is made when it is first used
+ * (inode_use) and goes with the last reference of ours, though the kernel knows the inode still,
+ * if a new one would begin the same: nothing cached here or in the kernel, no error untold, token
+ * and size those of the attributes (mapping_spent). So a file that was only looked at, or was
+ * closed and has no pages, costs its inode and its record. Who has a reference finds the mapping
+ * unchanged as long; the helper threads of cache/ come to it by its pages or by the list of
+ * mappings, as they do when an inode is freed.
+ *
+ * Lock order: use lock, table lock > inode lock. names.c works under the table lock, too.
  */
 #include <assert.h>
 #include <errno.h>
@@ -36,7 +44,60 @@ int inodes_init(struct front *f)
     if (!f->inodes)
         return -ENOMEM;
     pthread_mutex_init(&f->table_lock, NULL);
+    pthread_mutex_init(&f->use_lock, NULL);
     return 0;
+}
+
+int inode_use(struct front *f, struct inode *ino)
+{
+    struct inode_use *use;
+    struct mapping *map = NULL;
+
+    if (__atomic_load_n(&ino->use, __ATOMIC_ACQUIRE))
+        return 0;
+    pthread_mutex_lock(&f->use_lock);
+    if (ino->use) {
+        pthread_mutex_unlock(&f->use_lock);
+        return 0;
+    }
+    use = calloc(1, sizeof(*use));
+    if (use)
+        use->ino = ino;
+    if (use && S_ISREG(ino->type))
+        map = mapping_new(f->cache, ino->index, ino, 0);
+    if (!use || (!map && S_ISREG(ino->type))) {
+        pthread_mutex_unlock(&f->use_lock);
+        free(use);
+        return -ENOMEM;
+    }
+    pthread_mutex_lock(&ino->lock);
+    if (map) {
+        struct token token = token_of(&ino->rec->attr);
+
+        token.valid = ino->attr_valid;
+        mapping_adopt(map, &token);
+    }
+    __atomic_store_n(&ino->map, map, __ATOMIC_RELEASE);
+    __atomic_store_n(&ino->use, use, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(&f->use_lock);
+    return 0;
+}
+
+/* Table lock held, and nobody of ours refers to the inode. What it returns is freed outside the
+ * lock; directories keep theirs, which knows of listings. */
+static struct mapping *inode_unuse_locked(struct inode *ino)
+{
+    struct mapping *map = ino->map;
+    struct token token = token_of(&ino->rec->attr);
+
+    token.valid = ino->attr_valid;
+    if (!map || !mapping_spent(map, &token))
+        return NULL;
+    free(ino->use);
+    ino->use = NULL;
+    ino->map = NULL;
+    return map;
 }
 
 static void inode_free(struct front *f, struct inode *ino)
@@ -46,6 +107,7 @@ static void inode_free(struct front *f, struct inode *ino)
 
     if (ino->map)
         mapping_free(ino->map);
+    free(ino->use);
     lock_table_free(ino);
     slab_publish(&rec->live, 0);
     rec->reuse++;
@@ -87,6 +149,7 @@ int inodes_destroy(struct front *f)
     free(f->inodes);
     f->inodes = NULL;
     pthread_mutex_destroy(&f->table_lock);
+    pthread_mutex_destroy(&f->use_lock);
     return left;
 }
 
@@ -107,24 +170,16 @@ static struct inode *inode_new(struct front *f, const struct fh *fh, const struc
     rec->reuse = reuse;
     rec->fh = *fh;
     rec->attr = *attr;
-    rec->size = attr->size;
     ino->magic = INODE_MAGIC;
     ino->rec = rec;
     ino->type = attr->mode & S_IFMT;
     ino->fileid = attr->fileid;
     ino->nodeid = (fuse_ino_t)reuse << 32 | ino->index;
     atomic_init(&ino->refs, 1);
-    if (S_ISREG(attr->mode)) {
-        ino->map = mapping_new(f->cache, ino->index, ino, attr->size);
-        if (!ino->map)
-            goto no_mapping;
-    }
     pthread_mutex_init(&ino->lock, NULL);
     slab_publish(&rec->live, 1);
     return ino;
 
-no_mapping:
-    slab_free(f->inode_slab, ino->index);
 no_record:
     free(ino);
     return NULL;
@@ -163,7 +218,7 @@ struct inode *inode_get(struct front *f, const struct fh *fh, const struct attr 
     if (ino || !attr)
         return ino;
 
-    /* The mapping is made outside the lock; of two that race here, one throws its inode away. */
+    /* It is made outside the lock; of two that race here, one throws its inode away. */
     struct inode *made = inode_new(f, fh, attr);
 
     if (!made)
@@ -214,15 +269,21 @@ void inode_unref(struct front *f, struct inode *ino)
             return;
 
     /* Perhaps the last one: decided under the lock that revives. */
+    struct mapping *spent = NULL;
     bool gone = false;
 
     pthread_mutex_lock(&f->table_lock);
-    if (atomic_fetch_sub(&ino->refs, 1) == 1 &&
-        __atomic_load_n(&ino->rec->nlookup, __ATOMIC_RELAXED) == 0 && ino != f->root) {
-        inode_unlink_locked(f, ino);
-        gone = true;
+    if (atomic_fetch_sub(&ino->refs, 1) == 1) {
+        if (__atomic_load_n(&ino->rec->nlookup, __ATOMIC_RELAXED) == 0 && ino != f->root) {
+            inode_unlink_locked(f, ino);
+            gone = true;
+        } else {
+            spent = inode_unuse_locked(ino);
+        }
     }
     pthread_mutex_unlock(&f->table_lock);
+    if (spent)
+        mapping_free(spent);
     if (gone)
         inode_free(f, ino);
 }

@@ -180,7 +180,7 @@ static void lock_granted(struct op *op, bool is_flock, const struct range_lock *
     g->want = *want;
     g->wait.arg = g;
     g->wait.done = granted_reply;
-    if (op->ino->map)
+    if (S_ISREG(op->ino->type))
         revalidate(f, op->ino, false, &g->wait);
     else
         granted_reply(&g->wait);
@@ -352,10 +352,11 @@ static void unlock_pushed(struct reval_wait *w)
 static void lock_unset(struct op *op, bool is_flock, const struct range_lock *range)
 {
     struct unlocking *u = NULL;
+    struct mapping *map = inode_map(op->ino);
     /* What was written under the lock may be the kernel's alone. */
-    bool push = op->front->config.kernel_writeback && op->ino->map && op->ino->writers;
+    bool push = op->front->config.kernel_writeback && map && op->ino->writers;
 
-    if (push || (op->ino->map && mapping_is_busy(op->ino->map)))
+    if (push || (map && mapping_is_busy(map)))
         u = calloc(1, sizeof(*u));
     if (!u) {
         unlock_reply(op, is_flock, range);

@@ -133,12 +133,13 @@ static void finish(struct reval_job *job, int error)
 
     pthread_mutex_lock(&ino->lock);
 
-    struct reval_wait *joined = ino->reval_joined;
+    struct inode_use *use = ino->use;
+    struct reval_wait *joined = use->reval_joined;
 
-    ino->reval_joined = ino->reval_waiting;
-    ino->reval_waiting = NULL;
+    use->reval_joined = use->reval_waiting;
+    use->reval_waiting = NULL;
 
-    bool again = ino->reval_joined != NULL;
+    bool again = use->reval_joined != NULL;
 
     ino->reval_running = again;
     job->force = ino->reval_force;
@@ -176,7 +177,7 @@ static void revalidate_pages(struct reval_job *job)
         attr_accept_revalidated(job->front, ino, &job->attr, job->sent_ns);
         pthread_mutex_lock(&ino->lock);
         if (job->proves)
-            ino->proven = token_of(&job->attr);
+            ino->use->proven = token_of(&job->attr);
         pthread_mutex_unlock(&ino->lock);
         forget_attr(job->front, ino);
     }
@@ -206,7 +207,7 @@ static void judge(struct reval_job *job, const struct remote_call *call)
     if (mapping_has_pages(ino->map)) {
         pthread_mutex_lock(&ino->lock);
 
-        bool proven = token_equal(&ino->proven, &now) || !attr_clock_coarse(f, &now);
+        bool proven = token_equal(&ino->use->proven, &now) || !attr_clock_coarse(f, &now);
 
         pthread_mutex_unlock(&ino->lock);
         if (same && !proven)
@@ -225,7 +226,7 @@ static void judge(struct reval_job *job, const struct remote_call *call)
         }
     } else if (job->proves) {
         pthread_mutex_lock(&ino->lock);
-        ino->proven = now;
+        ino->use->proven = now;
         pthread_mutex_unlock(&ino->lock);
     }
     pthread_mutex_lock(&ino->lock);
@@ -256,10 +257,12 @@ static void ask(struct reval_job *job)
 /* Puts the waiter on a list. A job, if it is the one to begin; it is running then. */
 static struct reval_job *join(struct front *f, struct inode *ino, bool force, struct reval_wait *w)
 {
+    if (inode_use(f, ino) != 0)
+        abort(); /* as job_new() does */
     pthread_mutex_lock(&ino->lock);
 
     bool start = !ino->reval_running;
-    struct reval_wait **list = start ? &ino->reval_joined : &ino->reval_waiting;
+    struct reval_wait **list = start ? &ino->use->reval_joined : &ino->use->reval_waiting;
 
     w->next = *list;
     *list = w;
@@ -377,9 +380,9 @@ static void arm(struct front *f, uint64_t now)
 static void put(struct front *f, struct inode *ino, uint64_t now, uint64_t expires,
                 uint64_t timeout)
 {
-    uint64_t at = due_when(&f->due, &ino->due, expires, timeout);
+    uint64_t at = due_when(&f->due, &ino->use->due, expires, timeout);
 
-    due_put(&f->due, &ino->due, at < now + PAUSE_NS ? now + PAUSE_NS : at);
+    due_put(&f->due, &ino->use->due, at < now + PAUSE_NS ? now + PAUSE_NS : at);
 }
 
 void revalidate_timed(struct front *f, struct inode *ino, bool open)
@@ -388,9 +391,9 @@ void revalidate_timed(struct front *f, struct inode *ino, bool open)
 
     pthread_mutex_lock(&f->open_lock);
     if (!open) {
-        due_remove(&f->due, &ino->due);
+        due_remove(&f->due, &ino->use->due);
     } else {
-        ino->due.later = false;
+        ino->use->due.later = false;
         if (ino->pages_expire_ns > now)
             put(f, ino, now, ino->pages_expire_ns, ino->attr_timeout_ns);
         else
@@ -405,7 +408,7 @@ void revalidate_sooner(struct front *f, struct inode *ino)
     uint64_t now = now_ns();
 
     pthread_mutex_lock(&f->open_lock);
-    if (ino->due.place && ino->pages_expire_ns < ino->due.at) {
+    if (ino->use && ino->use->due.place && ino->pages_expire_ns < ino->use->due.at) {
         put(f, ino, now, ino->pages_expire_ns, ino->attr_timeout_ns);
         arm(f, now);
     }
@@ -420,11 +423,11 @@ static bool look(struct front *f, struct inode *ino, uint64_t now)
 
     pthread_mutex_lock(&ino->lock);
 
-    bool due = due_is(&ino->due, now, ino->pages_expire_ns, ino->attr_timeout_ns);
+    bool due = due_is(&ino->use->due, now, ino->pages_expire_ns, ino->attr_timeout_ns);
 
     if (ino->opens) {
         pthread_mutex_lock(&f->open_lock);
-        ino->due.later |= due;
+        ino->use->due.later |= due;
         if (due)
             put(f, ino, now, now + least, least);
         else
@@ -450,7 +453,7 @@ static void tick(struct loop *loop, int fd, uint32_t events, void *arg)
     unsigned most = SLOT_LEAST + f->due.n / SLOT_PART;
 
     while (n < most && n < SLOT_MOST && (d = due_take(&f->due, now)) != NULL) {
-        due[n] = (struct inode *)((char *)d - offsetof(struct inode, due));
+        due[n] = ((struct inode_use *)((char *)d - offsetof(struct inode_use, due)))->ino;
         inode_ref(due[n++]);
     }
     pthread_mutex_unlock(&f->open_lock);

@@ -523,9 +523,11 @@ static void sync_inode(struct front *f, struct inode *ino, void *arg)
 {
     int *first = arg;
 
-    if (!ino->map)
+    struct mapping *map = inode_map(ino);
+
+    if (!S_ISREG(ino->type))
         return;
-    int err = mapping_is_busy(ino->map) ? cache_sync_wait(ino->map) : 0;
+    int err = map && mapping_is_busy(map) ? cache_sync_wait(map) : 0;
 
     if (!err)
         times_send_wait(f, ino);

@@ -200,7 +200,7 @@ static bool is_now(struct timespec t)
 static bool is_write_inode(struct front *f, struct inode *ino, const struct stat *st, int to_set,
                            struct fuse_file_info *fi)
 {
-    if ((to_set & ~FUSE_SET_ATTR_CTIME) != FUSE_SET_ATTR_MTIME || !ino->map)
+    if ((to_set & ~FUSE_SET_ATTR_CTIME) != FUSE_SET_ATTR_MTIME || !S_ISREG(ino->type))
         return false;
     struct file *file = fi ? file_of(f, fi->fh) : NULL;
 
@@ -211,11 +211,18 @@ static bool is_write_inode(struct front *f, struct inode *ino, const struct stat
 
 static void setattr_go(struct op *op, const struct remote_setattr *set)
 {
-    struct mapping *map = op->ino->map;
+    struct mapping *map = inode_map(op->ino);
     struct before *b;
 
     if (op->u[1])
         times_setting(op->ino);
+    if ((set->set & REMOTE_SET_SIZE) && !map) {
+        if (inode_use(op->front, op->ino) != 0) {
+            op_fail(op, ENOMEM);
+            return;
+        }
+        map = op->ino->map;
+    }
     op->call.u.make.set = *set;
     if (!map || (!(set->set & REMOTE_SET_SIZE) && !mapping_is_dirty(map))) {
         setattr_send(op);
@@ -257,7 +264,7 @@ void front_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int to_se
         inode_unref(f, ino);
         return;
     }
-    if ((set.set & REMOTE_SET_SIZE) && !ino->map) {
+    if ((set.set & REMOTE_SET_SIZE) && !S_ISREG(ino->type)) {
         fuse_reply_err(req, S_ISDIR(ino->type) ? EISDIR : EINVAL);
         inode_unref(f, ino);
         return;
@@ -277,8 +284,8 @@ void front_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int to_se
         return;
     }
     POINT("kernel.setattr");
-    if (FAULT(setattr_unmaps) && ino->map)
-        mapping_unmap_all(ino->map);
+    if (FAULT(setattr_unmaps) && inode_map(ino))
+        mapping_unmap_all(inode_map(ino));
 
     struct op *op = op_new(f, req, ino);
 
@@ -291,7 +298,7 @@ void front_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int to_se
 
     if (cred)
         op->cred = *cred;
-    if (f->config.kernel_writeback && ino->map && (set.set & REMOTE_SET_MTIME)) {
+    if (f->config.kernel_writeback && S_ISREG(ino->type) && (set.set & REMOTE_SET_MTIME)) {
         op->u[1] = 1;
         op->u[3] = (uint64_t)set.mtime.tv_sec;
         op->u[4] = (uint64_t)set.mtime.tv_nsec;

@@ -276,7 +276,9 @@ static void victim_asked(struct remote_call *call)
 void victim_removed(struct front *f, struct inode *ino, const struct cred *cred)
 {
     atomic_store(&ino->lost_name, true);
-    if (!ino->map || !mapping_is_busy(ino->map))
+    struct mapping *map = inode_map(ino);
+
+    if (!map || !mapping_is_busy(map))
         return;
     struct victim *v = calloc(1, sizeof(*v));
 

@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ARENA_VERSION 1u
+#define ARENA_VERSION 2u
 #define HUGE_PAGE     (2u << 20)
 
 static uint64_t round_up(uint64_t n, uint64_t to)

@@ -33,15 +33,11 @@ struct inode_rec {
     _Atomic uint32_t live; /* 0: free */
     uint32_t reuse;        /* high half of the node id: a node id is never used twice */
     uint64_t nlookup;      /* the kernel's count of references (FUSE LOOKUP/FORGET) */
+    struct attr attr;      /* as last accepted */
     uint32_t opens;        /* open files in the file slab */
-    uint32_t flags;        /* INODE_REC_* */
+    uint32_t parent;       /* directory of a silly-renamed file */
+    char silly[28];        /* its name there, "" when it has none */
     struct fh fh;
-    struct attr attr;   /* as last accepted */
-    struct token token; /* what the cached pages are known to match */
-    uint64_t size;      /* local size: what the kernel was told */
-    uint8_t verf[8];    /* write verifier of the unstable bytes */
-    uint32_t parent;    /* directory of a silly-renamed file */
-    char silly[28];     /* its name there, "" when it has none */
 };
 
 /* An open file: what FUSE's fh names. */

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-/* An opaque file handle. NFSv3 allows 64 bytes, NFSv4 128 (RFC 1813 2.4, RFC 8881 3.1). */
-#define FH_MAX 128
+/* An opaque file handle: 64 bytes at most in NFSv3 (RFC 1813 2.4). */
+#define FH_MAX 64
 struct fh {
     uint8_t len;
     uint8_t data[FH_MAX];

@@ -255,14 +255,14 @@ void attr_accept(struct front *f, struct inode *ino, const struct remote_post *p
     if (!post->valid)
         return;
     clock_reply(f, &post->attr, call);
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     if (is_old(ino, &post->attr, call->sent_ns))
         ;
     else if (S_ISREG(ino->type) && S_ISREG(post->attr.mode))
         later = accept_file(f, ino, &post->attr, call->sent_ns);
     else
         take(f, ino, &post->attr, call->sent_ns, !same_token(&post->attr, &ino->rec->attr));
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     if (later)
         revalidate_later(f, ino);
 }
@@ -301,7 +301,7 @@ void attr_accept_own(struct front *f, struct inode *ino, const struct remote_wcc
         return;
     }
     clock_own_reply(f, &post->attr, call);
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     bool known =
         !S_ISREG(ino->type) || !S_ISREG(post->attr.mode) || token_follow(f, ino, pre, &post->attr, call->op);
     uint64_t due = ino->attr_expires_ns;
@@ -323,35 +323,35 @@ void attr_accept_own(struct front *f, struct inode *ino, const struct remote_wcc
         ino->attr_expires_ns = 0;
     if (call->op != REMOTE_COMMIT)
         ino->own_change_ns = now_ns();
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
 }
 
 void attr_accept_revalidated(struct front *f, struct inode *ino, const struct attr *attr,
                              uint64_t sent_ns)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     take(f, ino, attr, sent_ns, !same_token(attr, &ino->rec->attr));
     pages_proven(f, ino);
     ino->changed_elsewhere = false;
     if (sent_ns < ino->own_change_ns)
         ino->attr_expires_ns = 0;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
 }
 
 void attr_expire(struct inode *ino)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     ino->attr_expires_ns = 0;
     ino->own_change_ns = now_ns();
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
 }
 
 bool attr_only_ctime_ours(struct front *f, struct inode *ino, const struct token *now,
                           const struct token *have)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     bool ours = only_ctime_ours(f, ino, now, have);
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return ours;
 }
 
@@ -366,9 +366,9 @@ static bool attr_in_time(const struct inode *ino, uint64_t now)
 
 bool attr_fresh(struct inode *ino)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     bool fresh = attr_in_time(ino, now_coarse_ns());
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return fresh;
 }
 
@@ -404,7 +404,7 @@ static void stat_present(const struct front_config *config, struct stat *st)
 void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *timeout)
 {
     uint64_t now = now_coarse_ns();
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     const struct attr *a = &ino->rec->attr;
     *st = (struct stat){.st_ino = a->fileid,
                         .st_mode = a->mode,
@@ -425,7 +425,7 @@ void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *time
     stat_present(&f->config, st);
     bool valid = attr_in_time(ino, now);
     *timeout = valid ? (double)(ino->attr_expires_ns - now) / 1e9 : 0;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
 }
 
 void attr_fill_entry(struct front *f, struct inode *ino, struct fuse_entry_param *e)
@@ -462,9 +462,9 @@ static void getattr_done(struct remote_call *call)
  * for no time at all. */
 static bool changed_elsewhere(struct inode *ino)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     bool changed = ino->changed_elsewhere;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return changed;
 }
 

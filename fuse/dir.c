@@ -186,11 +186,11 @@ static bool slice_add(struct op *op, struct slice *s, struct chunk *c,
 /* May the kernel make entries of the chunk, or is it older than what is known of the directory? */
 static bool chunk_trusted(struct inode *ino, const struct chunk *c)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     struct token now = token_of(&ino->rec->attr);
     bool trusted = token_equal(&now, &c->token) && ino->own_change_ns < c->call.sent_ns;
 
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return trusted;
 }
 
@@ -396,7 +396,7 @@ static bool listing_keeps(struct front *f, struct inode *ino)
 {
     uint64_t now = now_ns();
 
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     struct inode_use *use = ino->use;
     struct token cur = token_of(&ino->rec->attr);
     bool same = token_equal(&cur, &use->dir_token);
@@ -408,7 +408,7 @@ static bool listing_keeps(struct front *f, struct inode *ino)
     }
     if (!keep)
         use->dir_listed_ns = now;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return keep;
 }
 
@@ -464,10 +464,10 @@ static void opendir_asked(struct remote_call *call)
 
 static bool may_list(struct op *op)
 {
-    pthread_mutex_lock(&op->ino->lock);
+    pthread_mutex_lock(inode_lock(op->ino));
     struct timespec ctime = op->ino->rec->attr.ctime;
 
-    pthread_mutex_unlock(&op->ino->lock);
+    pthread_mutex_unlock(inode_lock(op->ino));
     return access_known(op->front, op->ino, &op->cred, R_OK, ctime);
 }
 

@@ -80,14 +80,14 @@ int file_new(struct front *f, struct inode *ino, int flags, const struct cred *c
 
     if (err)
         return err;
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
 
     if (ino->opens++ == 0 && ino->map)
         revalidate_timed(f, ino, true);
     ino->rec->opens = ino->opens;
     if (writes(flags))
         ino->writers++;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     if (ino->map && writes(flags))
         (*out)->unmap_first = mapping_writer_add(ino->map);
     return 0;
@@ -108,14 +108,14 @@ void file_free(struct front *f, struct file *file)
     if (!file->own) {
         if (ino->map && writes(file->flags))
             mapping_writer_remove(ino->map);
-        pthread_mutex_lock(&ino->lock);
+        pthread_mutex_lock(inode_lock(ino));
         if (writes(file->flags))
             ino->writers--;
         last = --ino->opens == 0;
         if (last && ino->map)
             revalidate_timed(f, ino, false);
         ino->rec->opens = ino->opens;
-        pthread_mutex_unlock(&ino->lock);
+        pthread_mutex_unlock(inode_lock(ino));
     }
     if (file->dir)
         dir_state_free(file->dir);
@@ -145,7 +145,7 @@ static bool open_begins(struct op *op)
     struct inode *ino = op->ino;
 
     op->opening = true;
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     ino->opening++;
     bool wait = ino->removing > 0;
 
@@ -153,18 +153,18 @@ static bool open_begins(struct op *op)
         op->p[0] = ino->open_waiting;
         ino->open_waiting = op;
     }
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return !wait;
 }
 
 bool removal_begins(struct inode *ino)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     bool open = S_ISREG(ino->type) && (ino->opens || ino->opening) && !ino->silly;
 
     if (!open)
         ino->removing++;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return !open;
 }
 
@@ -175,12 +175,12 @@ void removal_ends(struct front *f, struct inode *ino, int error)
     struct op *waiting = NULL;
 
     (void)f;
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     if (--ino->removing == 0) {
         waiting = ino->open_waiting;
         ino->open_waiting = NULL;
     }
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     for (struct op *op = waiting, *next; op; op = next) {
         next = op->p[0];
         op->p[0] = NULL;
@@ -193,10 +193,10 @@ void removal_ends(struct front *f, struct inode *ino, int error)
 
 void open_ends(struct front *f, struct inode *ino)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     bool last = --ino->opening == 0 && ino->opens == 0;
 
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     if (last)
         silly_release(f, ino);
 }
@@ -370,10 +370,10 @@ static void open_inode(struct op *op)
  */
 static bool lost_a_link(struct inode *ino, const struct attr *now)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     bool lost = ino->attr_valid && now->nlink < ino->rec->attr.nlink && !ino->ctime_ours;
 
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return lost;
 }
 

@@ -38,7 +38,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <uthash.h>
 
 #include "cache/cache.h"
 #include "daemon/loop.h"
@@ -72,7 +71,7 @@ struct front_config {
 
 /* What an inode needs only while it is open, revalidated, or has pages. */
 struct inode_use {
-    /* revalidation (revalidate.c); under the inode's lock */
+    /* revalidation (revalidate.c); under inode_lock() */
     struct reval_wait *reval_waiting, *reval_joined;
     struct token proven; /* sampled a tick of the server's clock after the change it shows */
 
@@ -89,18 +88,16 @@ struct inode {
     uint32_t magic;
     uint32_t index;        /* of its record in the arena */
     uint32_t type;         /* S_IFMT of its mode; with `fileid` what never changes */
+    atomic_uint refs;      /* ours: open files, ops in flight, a busy mapping; beside the kernel's */
     uint64_t fileid;       /* 0: the root's, not known yet */
     struct inode_rec *rec; /* handle, attributes, lookup count */
     fuse_ino_t nodeid;     /* rec->reuse << 32 | index; the root is 1 */
-    pthread_mutex_t lock;
-    atomic_uint refs; /* ours: open files, ops in flight, a busy mapping; beside the kernel's */
     /* Made by inode_use(); stay while somebody of ours refers to the inode, or while there is
      * something in them (inode.c). */
     struct mapping *map; /* regular files */
     struct inode_use *use;
 
-    /* attribute cache (attr.c); under `lock` */
-    bool attr_valid;
+    /* attribute cache (attr.c); under inode_lock() */
     uint64_t attr_sent_ns;    /* when the call that brought the attributes was sent */
     uint64_t attr_timeout_ns; /* adaptive: from ac*min, doubling to ac*max while unchanged */
     _Atomic uint64_t attr_expires_ns; /* CLOCK_MONOTONIC; the timer reads it without the lock */
@@ -109,15 +106,20 @@ struct inode {
     _Atomic uint64_t pages_expire_ns;
     uint64_t own_change_ns; /* end of the last own operation that changed it: older replies lie */
     uint64_t told_size;     /* the size the kernel was last told; atomic */
+    bool attr_valid;
     bool changed_elsewhere; /* seen in a reply, not yet revalidated */
     bool ctime_ours;        /* an own link, rename or unlink moved ctime: mtime decides */
-    /* the last ACCESS (misc.c); under `lock` */
+
+    bool reval_running; /* revalidate.c; under inode_lock() */
+    bool reval_force;
+
+    atomic_bool lost_name; /* a name of it was removed here: victim_removed() */
+
+    /* the last ACCESS (misc.c); under inode_lock() */
     uint16_t access_cred; /* 0: none */
     uint16_t access_allowed;
-    struct timespec access_ctime; /* what it was true for */
-
-    bool reval_running; /* revalidate.c; under `lock` */
-    bool reval_force;
+    uint32_t fh_hash;             /* by handle (inode.c); table lock */
+    struct timespec access_ctime; /* what the ACCESS was true for */
 
     /* kernel_writeback: the mtime that the kernel has, and the server will be told (times.c) */
     bool mtime_due;
@@ -131,15 +133,24 @@ struct inode {
     uint32_t opening;  /* OPENs under way: to be kept by a silly name as if it were open */
     uint32_t removing; /* REMOVEs, and RENAMEs over it, under way: OPENs wait (file.c) */
     struct op *open_waiting;
-    atomic_bool lost_name;    /* a name of it was removed here: victim_removed() */
     struct lock_table *locks; /* lock.c; NULL until the first lock */
     struct silly *silly;      /* silly.c: renamed away while open; NULL otherwise */
-    UT_hash_handle hh;        /* by handle; table lock */
+    struct inode *fh_next;    /* by handle; table lock */
     struct inode *name_next;  /* names.c; table lock */
     char *name;               /* of regular files with cto: that name ... */
     fuse_ino_t name_dir;      /* ... in this directory */
     uint64_t name_hash;       /* of (directory, name) by which the kernel last got it; 0: none */
 };
+
+/* There are many inodes, and the lock of one is held for a few instructions: they share. Nobody
+ * holds those of two inodes. */
+#define INODE_LOCKS 256
+extern pthread_mutex_t inode_locks[INODE_LOCKS];
+
+static inline pthread_mutex_t *inode_lock(const struct inode *ino)
+{
+    return &inode_locks[ino->index % INODE_LOCKS];
+}
 
 /* ---- a request in flight ------------------------------------------------------------------ */
 
@@ -229,7 +240,8 @@ struct front {
     struct inode **inodes; /* by index; sparse */
     struct file **files;   /* by index; sparse */
     pthread_mutex_t table_lock, use_lock;
-    struct inode *by_fh; /* uthash; table lock */
+    struct inode **by_fh; /* by hash of the handle; table lock */
+    uint32_t fh_mask;
     struct inode *root;
     pthread_mutex_t op_lock;
     struct op *ops; /* in flight; op lock */

@@ -3,7 +3,7 @@
  * The inode table: node id <-> file handle, lookup counts, lifetime.
  *
  *   kernel's node id --(low half)--> f->inodes[index] --> struct inode --> record in the arena
- *   server's handle  --(uthash)----> the same inode
+ *   server's handle  --(f->by_fh)--> the same inode
  *
  * A node id is reuse << 32 | index: the record's `reuse` grows when the record is freed, so a node
  * id never names a second inode. The root is made first: index 1, reuse 0, node id 1; it is never
@@ -33,16 +33,76 @@
 
 #include "fuse/ops.h"
 
+pthread_mutex_t inode_locks[INODE_LOCKS] = {[0 ... INODE_LOCKS - 1] = PTHREAD_MUTEX_INITIALIZER};
+
 static uint32_t inode_slots(const struct front *f)
 {
     return f->arena->header->region[ARENA_INODES].count;
 }
 
+/* ---- by handle: chains in the inodes themselves; table lock held ---- */
+
+static uint32_t fh_hash(const struct fh *fh)
+{
+    uint64_t h = fh->len, word;
+
+    for (unsigned at = 0; at < fh->len; at += sizeof(word)) {
+        unsigned left = fh->len - at;
+
+        word = 0;
+        memcpy(&word, fh->data + at, left < sizeof(word) ? left : sizeof(word));
+        h = (h ^ word) * 0xd6e8feb86659fd93ull;
+        h ^= h >> 32;
+    }
+    h *= 0xd6e8feb86659fd93ull;
+    return (uint32_t)(h >> 32);
+}
+
+static struct inode *fh_find(struct front *f, const struct fh *fh)
+{
+    uint32_t hash = fh_hash(fh);
+    struct inode *ino = f->by_fh[hash & f->fh_mask];
+
+    while (ino && (ino->fh_hash != hash || !fh_equal(&ino->rec->fh, fh)))
+        ino = ino->fh_next;
+    return ino;
+}
+
+static void fh_note(struct front *f, struct inode *ino)
+{
+    ino->fh_hash = fh_hash(&ino->rec->fh);
+
+    struct inode **bucket = &f->by_fh[ino->fh_hash & f->fh_mask];
+
+    ino->fh_next = *bucket;
+    *bucket = ino;
+}
+
+/* It may have been forgotten before. */
+static void fh_forget(struct front *f, struct inode *ino)
+{
+    struct inode **at = &f->by_fh[ino->fh_hash & f->fh_mask];
+
+    while (*at && *at != ino)
+        at = &(*at)->fh_next;
+    if (*at)
+        *at = ino->fh_next;
+}
+
+/* ---- life ---- */
+
 int inodes_init(struct front *f)
 {
+    f->fh_mask = 1023;
+    while (f->fh_mask < inode_slots(f) / 4)
+        f->fh_mask = f->fh_mask * 2 + 1;
     f->inodes = calloc(inode_slots(f), sizeof(*f->inodes));
-    if (!f->inodes)
+    f->by_fh = calloc(f->fh_mask + 1, sizeof(*f->by_fh));
+    if (!f->inodes || !f->by_fh) {
+        free(f->inodes);
+        free(f->by_fh);
         return -ENOMEM;
+    }
     pthread_mutex_init(&f->table_lock, NULL);
     pthread_mutex_init(&f->use_lock, NULL);
     return 0;
@@ -70,7 +130,7 @@ int inode_use(struct front *f, struct inode *ino)
         free(use);
         return -ENOMEM;
     }
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     if (map) {
         struct token token = token_of(&ino->rec->attr);
 
@@ -79,7 +139,7 @@ int inode_use(struct front *f, struct inode *ino)
     }
     __atomic_store_n(&ino->map, map, __ATOMIC_RELEASE);
     __atomic_store_n(&ino->use, use, __ATOMIC_RELEASE);
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     pthread_mutex_unlock(&f->use_lock);
     return 0;
 }
@@ -113,17 +173,13 @@ static void inode_free(struct front *f, struct inode *ino)
     rec->reuse++;
     slab_free(f->inode_slab, index);
     ino->magic = ~INODE_MAGIC;
-    pthread_mutex_destroy(&ino->lock);
     free(ino);
 }
 
 /* Table lock held. */
 static void inode_unlink_locked(struct front *f, struct inode *ino)
 {
-    if (ino->hh.tbl) {
-        HASH_DELETE(hh, f->by_fh, ino);
-        ino->hh.tbl = NULL;
-    }
+    fh_forget(f, ino);
     names_forget_locked(f, ino);
     f->inodes[ino->index] = NULL;
 }
@@ -145,7 +201,7 @@ int inodes_destroy(struct front *f)
         else
             inode_free(f, ino);
     }
-    HASH_CLEAR(hh, f->by_fh);
+    free(f->by_fh);
     free(f->inodes);
     f->inodes = NULL;
     pthread_mutex_destroy(&f->table_lock);
@@ -176,7 +232,6 @@ static struct inode *inode_new(struct front *f, const struct fh *fh, const struc
     ino->fileid = attr->fileid;
     ino->nodeid = (fuse_ino_t)reuse << 32 | ino->index;
     atomic_init(&ino->refs, 1);
-    pthread_mutex_init(&ino->lock, NULL);
     slab_publish(&rec->live, 1);
     return ino;
 
@@ -195,14 +250,12 @@ static bool inode_is_another(struct inode *ino, const struct attr *attr)
 static struct inode *inode_find_locked(struct front *f, const struct fh *fh,
                                        const struct attr *attr)
 {
-    struct inode *ino;
+    struct inode *ino = fh_find(f, fh);
 
-    HASH_FIND(hh, f->by_fh, fh->data, fh->len, ino);
     if (!ino)
         return NULL;
     if (ino != f->root && inode_is_another(ino, attr)) {
-        HASH_DELETE(hh, f->by_fh, ino);
-        ino->hh.tbl = NULL;
+        fh_forget(f, ino);
         return NULL;
     }
     atomic_fetch_add(&ino->refs, 1);
@@ -226,7 +279,7 @@ struct inode *inode_get(struct front *f, const struct fh *fh, const struct attr 
     pthread_mutex_lock(&f->table_lock);
     ino = inode_find_locked(f, fh, attr);
     if (!ino) {
-        HASH_ADD_KEYPTR(hh, f->by_fh, made->rec->fh.data, made->rec->fh.len, made);
+        fh_note(f, made);
         f->inodes[made->index] = made;
     }
     pthread_mutex_unlock(&f->table_lock);
@@ -295,9 +348,9 @@ void inode_lookup_add(struct inode *ino, uint64_t n)
     if (__atomic_fetch_add(&ino->rec->nlookup, n, __ATOMIC_RELAXED) > 0)
         return;
     /* It makes its inode of what was told last. */
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     ino->kernel_mtime = ino->told_mtime;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
 }
 
 void inode_forget(struct front *f, struct inode *ino, uint64_t n)

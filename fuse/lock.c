@@ -404,7 +404,7 @@ static int note_owner(struct front *f, struct file *file, uint64_t owner)
     atomic_store(&f->posix_locks, true);
     if (!file || !file->noflush)
         return 0;
-    pthread_mutex_lock(&file->ino->lock);
+    pthread_mutex_lock(inode_lock(file->ino));
     size_t n = file->n_lock_owners, i = 0;
     while (i < n && file->lock_owners[i] != owner)
         i++;
@@ -418,7 +418,7 @@ static int note_owner(struct front *f, struct file *file, uint64_t owner)
             rc = -ENOMEM;
         }
     }
-    pthread_mutex_unlock(&file->ino->lock);
+    pthread_mutex_unlock(inode_lock(file->ino));
     return rc;
 }
 

@@ -89,11 +89,11 @@ void access_note(struct front *f, struct inode *ino, const struct cred *cred,
         return;
     uint16_t who = credtab_intern(f->creds, cred);
 
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     ino->access_cred = who;
     ino->access_allowed = (uint16_t)call->u.access.allowed;
     ino->access_ctime = call->post.attr.ctime;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
 }
 
 bool access_known(struct front *f, struct inode *ino, const struct cred *cred, uint32_t want,
@@ -101,11 +101,11 @@ bool access_known(struct front *f, struct inode *ino, const struct cred *cred, u
 {
     uint16_t who = credtab_intern(f->creds, cred);
 
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     bool known = who && ino->access_cred == who && ts_equal(ino->access_ctime, ctime) &&
                  (ino->access_allowed & want) == want;
 
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return known;
 }
 

@@ -120,10 +120,10 @@ void names_set(struct front *f, struct inode *dir, const char *name, struct inod
     uint64_t hash = name_hash(dir, name);
 
     if (!S_ISDIR(ino->type) && !names_have_links(f)) {
-        pthread_mutex_lock(&ino->lock);
+        pthread_mutex_lock(inode_lock(ino));
         bool several = ino->rec->attr.nlink > 1;
 
-        pthread_mutex_unlock(&ino->lock);
+        pthread_mutex_unlock(inode_lock(ino));
         if (several)
             names_note_link(f);
     }

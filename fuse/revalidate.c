@@ -131,7 +131,7 @@ static void finish(struct reval_job *job, int error)
 {
     struct inode *ino = job->ino;
 
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
 
     struct inode_use *use = ino->use;
     struct reval_wait *joined = use->reval_joined;
@@ -146,7 +146,7 @@ static void finish(struct reval_job *job, int error)
     ino->reval_force = false;
     if (error) /* gone at the server, say: the timer need not ask at each of its ticks */
         ino->pages_expire_ns = now_ns() + job->front->config.acregmin_ns;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
 
     for (struct reval_wait *w = joined, *next; w; w = next) {
         next = w->next;
@@ -175,10 +175,10 @@ static void revalidate_pages(struct reval_job *job)
 
     if (!err) {
         attr_accept_revalidated(job->front, ino, &job->attr, job->sent_ns);
-        pthread_mutex_lock(&ino->lock);
+        pthread_mutex_lock(inode_lock(ino));
         if (job->proves)
             ino->use->proven = token_of(&job->attr);
-        pthread_mutex_unlock(&ino->lock);
+        pthread_mutex_unlock(inode_lock(ino));
         forget_attr(job->front, ino);
     }
     finish(job, err);
@@ -205,11 +205,11 @@ static void judge(struct reval_job *job, const struct remote_call *call)
 
     job->proves = !racy;
     if (mapping_has_pages(ino->map)) {
-        pthread_mutex_lock(&ino->lock);
+        pthread_mutex_lock(inode_lock(ino));
 
         bool proven = token_equal(&ino->use->proven, &now) || !attr_clock_coarse(f, &now);
 
-        pthread_mutex_unlock(&ino->lock);
+        pthread_mutex_unlock(inode_lock(ino));
         if (same && !proven)
             job->force = true;
         if (job->force || !same) {
@@ -225,15 +225,15 @@ static void judge(struct reval_job *job, const struct remote_call *call)
             }
         }
     } else if (job->proves) {
-        pthread_mutex_lock(&ino->lock);
+        pthread_mutex_lock(inode_lock(ino));
         ino->use->proven = now;
-        pthread_mutex_unlock(&ino->lock);
+        pthread_mutex_unlock(inode_lock(ino));
     }
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
 
     struct token told = token_of(&ino->rec->attr);
 
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     attr_accept(f, ino, &call->post, call);
     if (!token_equal(&told, &now))
         forget_attr(f, ino);
@@ -259,7 +259,7 @@ static struct reval_job *join(struct front *f, struct inode *ino, bool force, st
 {
     if (inode_use(f, ino) != 0)
         abort(); /* as job_new() does */
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
 
     bool start = !ino->reval_running;
     struct reval_wait **list = start ? &ino->use->reval_joined : &ino->use->reval_waiting;
@@ -269,7 +269,7 @@ static struct reval_job *join(struct front *f, struct inode *ino, bool force, st
     ino->reval_running = true;
     if (!start)
         ino->reval_force |= force;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     if (!start)
         return NULL;
 
@@ -305,11 +305,11 @@ void revalidate_later(struct front *f, struct inode *ino)
 {
     struct reval_wait *w;
 
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
 
     bool running = ino->reval_running;
 
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     if (running || atomic_load(&f->stopping))
         return;
     w = calloc(1, sizeof *w);
@@ -421,7 +421,7 @@ static bool look(struct front *f, struct inode *ino, uint64_t now)
 {
     uint64_t least = f->config.acregmin_ns;
 
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
 
     bool due = due_is(&ino->use->due, now, ino->pages_expire_ns, ino->attr_timeout_ns);
 
@@ -434,7 +434,7 @@ static bool look(struct front *f, struct inode *ino, uint64_t now)
             put(f, ino, now, ino->pages_expire_ns, ino->attr_timeout_ns);
         pthread_mutex_unlock(&f->open_lock);
     }
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return due && mapping_has_pages(ino->map);
 }
 

@@ -41,9 +41,9 @@ static pthread_cond_t silly_gone = PTHREAD_COND_INITIALIZER;
 
 void links_changed(struct inode *ino)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     ino->ctime_ours = true;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     attr_expire(ino);
 }
 
@@ -86,10 +86,10 @@ const char *silly_name(const struct silly *s)
 
 bool silly_is(struct inode *ino, struct inode *dir, const char *name)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     bool is = ino->silly && ino->silly->dir == dir && strcmp(ino->silly->name, name) == 0;
 
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return is;
 }
 
@@ -108,13 +108,13 @@ static void silly_removed(struct remote_call *call)
 
     dir_changed(f, s->dir, &call->dir_pre, &call->dir_post, call);
     names_drop(f, s->dir, s->name);
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     if (ino->silly == s) {
         ino->silly = NULL;
         ino->rec->silly[0] = 0;
         ino->rec->parent = 0;
     }
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     links_changed(ino);
     if (call->error == 0 || call->error == -ENOENT)
         victim_removed(f, ino, &s->cred);
@@ -179,7 +179,7 @@ void silly_done(struct front *f, struct silly *s, bool ok)
     f->silly = s;
     pthread_mutex_unlock(&f->op_lock);
 
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     if (!ino->silly) {
         ino->silly = s;
         ino->rec->parent = s->dir->index;
@@ -191,27 +191,27 @@ void silly_done(struct front *f, struct silly *s, bool ok)
 
     if (now == s)
         s->removing = true;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     silly_submit(now);
 }
 
 void silly_release(struct front *f, struct inode *ino)
 {
     (void)f;
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     struct silly *s = silly_take(ino, false);
 
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     silly_submit(s);
 }
 
 void silly_remove(struct front *f, struct inode *ino)
 {
     (void)f;
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     struct silly *s = silly_take(ino, true);
 
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     silly_submit(s);
 }
 
@@ -262,10 +262,10 @@ static void victim_asked(struct remote_call *call)
     bool gone = call->error == -ESTALE || call->error == -ENOENT ||
                 (call->error == 0 && call->post.valid && call->post.attr.nlink == 0);
 
-    pthread_mutex_lock(&v->ino->lock);
+    pthread_mutex_lock(inode_lock(v->ino));
     bool open = v->ino->opens || v->ino->opening;
 
-    pthread_mutex_unlock(&v->ino->lock);
+    pthread_mutex_unlock(inode_lock(v->ino));
     if (gone && !open)
         mapping_discard(v->ino->map);
     remote_call_clear(v->front->remote, call);

@@ -35,41 +35,41 @@
 
 void times_note(struct inode *ino, struct timespec mtime, uint16_t cred)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     if (!ino->mtime_setting) {
         ino->mtime_due = true;
         ino->mtime = ino->kernel_mtime = mtime;
         ino->mtime_cred = cred;
     }
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
 }
 
 bool times_known(struct inode *ino, struct timespec mtime)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
 
     bool known = ts_equal(ino->kernel_mtime, mtime);
 
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     return known;
 }
 
 void times_setting(struct inode *ino)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     ino->mtime_setting++;
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
 }
 
 void times_set(struct inode *ino, const struct timespec *mtime)
 {
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     ino->mtime_setting--;
     if (mtime) {
         ino->mtime_due = false;
         ino->kernel_mtime = *mtime;
     }
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
 }
 
 /* ---- telling the server ---- */
@@ -96,12 +96,12 @@ static void answered(struct remote_call *call)
         attr_accept_own(f, ino, &call->pre, &call->post, call);
     if (error == -EPERM || error == -EACCES)
         error = 0;
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
     if (error && !ino->mtime_due && !ino->mtime_setting) {
         ino->mtime_due = true;
         ino->mtime = s->call.u.make.set.mtime;
     }
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     remote_call_clear(f->remote, call);
     s->done(s->arg, error);
     inode_unref(f, ino);
@@ -115,7 +115,7 @@ bool times_send(struct front *f, struct inode *ino, void (*done)(void *arg, int 
 
     if (!s)
         return false;
-    pthread_mutex_lock(&ino->lock);
+    pthread_mutex_lock(inode_lock(ino));
 
     bool due = ino->mtime_due && !(ino->attr_valid && ino->attr_expires_ns > now_ns() &&
                                    ts_equal(ino->rec->attr.mtime, ino->mtime));
@@ -125,7 +125,7 @@ bool times_send(struct front *f, struct inode *ino, void (*done)(void *arg, int 
 
     const struct cred *cred = credtab_get(f->creds, ino->mtime_cred);
 
-    pthread_mutex_unlock(&ino->lock);
+    pthread_mutex_unlock(inode_lock(ino));
     if (!due || !cred) {
         free(s);
         return false;

@@ -106,6 +106,7 @@ static double run_inode(uint64_t n)
     for (uint32_t i = 0; i < rig.files; i++)
         mapping_free(rig.file[i].m);
     malloc_trim(0);
+    f->config.cto = true;
     f->arena = &rig.arena;
     f->cache = rig.c;
     f->inode_slab = slab_new(&rig.arena, ARENA_INODES);

@@ -134,7 +134,7 @@ static void worker_that_dies(struct arena *a)
     for (uint32_t i = 1; i <= 5; i++) {
         uint32_t index = slab_alloc(s);
         struct inode_rec *rec = arena_at(a, ARENA_INODES, index);
-        rec->size = 100 + i;
+        rec->attr.size = 100 + i;
         if (i != 3)
             slab_publish(&rec->live, 1);
     }
@@ -164,7 +164,7 @@ static void successor_finds_the_live_records(void **state)
         struct inode_rec *rec = arena_at(&a, ARENA_INODES, i);
         assert_int_equal(rec->live, i != 2 && i != 3);
         if (rec->live)
-            assert_int_equal(rec->size, 100 + i);
+            assert_int_equal(rec->attr.size, 100 + i);
     }
     assert_int_equal(slab_alloc(s), 2);
     assert_int_equal(slab_alloc(s), 3);

@@ -49,12 +49,16 @@ struct walk {
 static void collect(struct front *f, struct inode *ino, void *arg)
 {
     struct walk *w = arg;
+    struct mapping *map = inode_map(ino);
 
-    (void)f;
-    if (!ino->map || (w->ino && ino->rec->attr.fileid != w->ino))
+    if (!S_ISREG(ino->type) || (w->ino && ino->rec->attr.fileid != w->ino))
         return;
-    if (!w->ino && !mapping_has_pages(ino->map) && !mapping_is_busy(ino->map))
+    if (!w->ino && (!map || (!mapping_has_pages(map) && !mapping_is_busy(map))))
         return;
+    if (inode_use(f, ino) != 0) {
+        w->no_memory = true;
+        return;
+    }
     if (w->count == w->room) {
         size_t room = w->room ? w->room * 2 : 64;
         struct inode **more = realloc(w->list, room * sizeof(*more));

@@ -55,16 +55,17 @@ static json_t *text(const char *s)
 
 static void add_file(struct front *f, struct inode *ino, void *arg)
 {
+    struct mapping *map = inode_map(ino);
     char path[PATH_MAX];
 
-    if (!ino->map || !mapping_is_busy(ino->map))
+    if (!map || !mapping_is_busy(map))
         return;
     json_t *o = json_object();
     bool named = unmap_path(f, ino, path, sizeof path) == 0;
-    int error = mapping_error_last(ino->map);
+    int error = mapping_error_last(map);
     json_object_set_new(o, "path", named ? text(path) : json_null());
     put(o, "ino", ino->rec->attr.fileid);
-    put(o, "bytes", mapping_dirty_bytes(ino->map));
+    put(o, "bytes", mapping_dirty_bytes(map));
     json_object_set_new(o, "error", error ? text(strerror(-error)) : json_null());
     json_array_append_new(arg, o);
 }

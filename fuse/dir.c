@@ -384,11 +384,11 @@ void front_readdirplus(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off
 /* Could a change after the listing was begun leave the token as it is? Inode lock held. */
 static bool listing_racy(struct front *f, const struct inode *ino)
 {
-    const struct token *t = &ino->dir_token;
+    const struct token *t = &ino->use->dir_token;
 
     if (!t->ctime.tv_nsec && !t->mtime.tv_nsec)
-        return ino->dir_listed_ns < ino->dir_seen_ns + TICK_NS;
-    return attr_token_racy(f, t, ino->dir_listed_ns);
+        return ino->use->dir_listed_ns < ino->use->dir_seen_ns + TICK_NS;
+    return attr_token_racy(f, t, ino->use->dir_listed_ns);
 }
 
 /* May the kernel go on using its listing? Notes that a listing of now begins otherwise. */

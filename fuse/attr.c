@@ -421,7 +421,8 @@ void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *time
     if (ino->map)
         stat_from_mapping(ino, st);
     __atomic_store_n(&ino->told_size, (uint64_t)st->st_size, __ATOMIC_RELAXED);
-    ino->told_mtime = st->st_mtim;
+    if (ino->times)
+        ino->times->told = st->st_mtim;
     stat_present(&f->config, st);
     bool valid = attr_in_time(ino, now);
     *timeout = valid ? (double)(ino->attr_expires_ns - now) / 1e9 : 0;

@@ -84,6 +84,17 @@ struct inode_use {
         dir_listed_ns; /* since when it is that; when a listing was begun (dir.c) */
 };
 
+/* Of regular files under kernel_writeback: the mtime that the kernel has, and the server will be told
+ * (times.c). */
+struct inode_times {
+    bool due;
+    uint16_t cred;
+    uint32_t setting; /* SETATTRs of an application's under way that set it */
+    struct timespec mtime;
+    struct timespec told;   /* in the last reply */
+    struct timespec kernel; /* what it then made the inode of, or has set since */
+};
+
 struct inode {
     uint32_t magic;
     uint32_t index;        /* of its record in the arena */
@@ -96,6 +107,7 @@ struct inode {
      * something in them (inode.c). */
     struct mapping *map; /* regular files */
     struct inode_use *use;
+    struct inode_times *times; /* made with the inode; NULL without kernel_writeback */
 
     /* attribute cache (attr.c); under inode_lock() */
     uint64_t attr_sent_ns;    /* when the call that brought the attributes was sent */
@@ -118,16 +130,8 @@ struct inode {
     /* the last ACCESS (misc.c); under inode_lock() */
     uint16_t access_cred; /* 0: none */
     uint16_t access_allowed;
-    uint32_t fh_hash;             /* by handle (inode.c); table lock */
-    struct timespec access_ctime; /* what the ACCESS was true for */
-
-    /* kernel_writeback: the mtime that the kernel has, and the server will be told (times.c) */
-    bool mtime_due;
-    uint16_t mtime_cred;
-    uint32_t mtime_setting; /* SETATTRs of an application's under way that set it */
-    struct timespec mtime;
-    struct timespec told_mtime;   /* in the last reply */
-    struct timespec kernel_mtime; /* what it then made the inode of, or has set since */
+    uint32_t fh_hash;     /* by handle (inode.c); table lock */
+    int64_t access_ctime; /* what the ACCESS was true for; ns */
 
     uint32_t opens, writers;
     uint32_t opening;  /* OPENs under way: to be kept by a silly name as if it were open */

@@ -168,6 +168,7 @@ static void inode_free(struct front *f, struct inode *ino)
     if (ino->map)
         mapping_free(ino->map);
     free(ino->use);
+    free(ino->times);
     lock_table_free(ino);
     slab_publish(&rec->live, 0);
     rec->reuse++;
@@ -215,6 +216,11 @@ static struct inode *inode_new(struct front *f, const struct fh *fh, const struc
 
     if (!ino)
         return NULL;
+    if (f->config.kernel_writeback && S_ISREG(attr->mode)) {
+        ino->times = calloc(1, sizeof(*ino->times));
+        if (!ino->times)
+            goto no_record;
+    }
     ino->index = slab_alloc(f->inode_slab);
     if (!ino->index || ino->index >= inode_slots(f))
         goto no_record;
@@ -236,6 +242,7 @@ static struct inode *inode_new(struct front *f, const struct fh *fh, const struc
     return ino;
 
 no_record:
+    free(ino->times);
     free(ino);
     return NULL;
 }
@@ -345,11 +352,11 @@ void inode_lookup_add(struct inode *ino, uint64_t n)
 {
     /* The caller holds a reference: the inode is not on its way out. A plain word of the arena,
      * shared by threads. */
-    if (__atomic_fetch_add(&ino->rec->nlookup, n, __ATOMIC_RELAXED) > 0)
+    if (__atomic_fetch_add(&ino->rec->nlookup, n, __ATOMIC_RELAXED) > 0 || !ino->times)
         return;
     /* It makes its inode of what was told last. */
     pthread_mutex_lock(inode_lock(ino));
-    ino->kernel_mtime = ino->told_mtime;
+    ino->times->kernel = ino->times->told;
     pthread_mutex_unlock(inode_lock(ino));
 }
 

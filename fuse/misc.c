@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fuse/clock.h"
 #include "fuse/ops.h"
 
 static struct op *simple_op(fuse_req_t req, fuse_ino_t nodeid)
@@ -92,7 +93,7 @@ void access_note(struct front *f, struct inode *ino, const struct cred *cred,
     pthread_mutex_lock(inode_lock(ino));
     ino->access_cred = who;
     ino->access_allowed = (uint16_t)call->u.access.allowed;
-    ino->access_ctime = call->post.attr.ctime;
+    ino->access_ctime = clock_ns(call->post.attr.ctime);
     pthread_mutex_unlock(inode_lock(ino));
 }
 
@@ -102,7 +103,7 @@ bool access_known(struct front *f, struct inode *ino, const struct cred *cred, u
     uint16_t who = credtab_intern(f->creds, cred);
 
     pthread_mutex_lock(inode_lock(ino));
-    bool known = who && ino->access_cred == who && ts_equal(ino->access_ctime, ctime) &&
+    bool known = who && ino->access_cred == who && ino->access_ctime == clock_ns(ctime) &&
                  (ino->access_allowed & want) == want;
 
     pthread_mutex_unlock(inode_lock(ino));

@@ -214,8 +214,6 @@ static void setattr_go(struct op *op, const struct remote_setattr *set)
     struct mapping *map = inode_map(op->ino);
     struct before *b;
 
-    if (op->u[1])
-        times_setting(op->ino);
     if ((set->set & REMOTE_SET_SIZE) && !map) {
         if (inode_use(op->front, op->ino) != 0) {
             op_fail(op, ENOMEM);
@@ -223,6 +221,8 @@ static void setattr_go(struct op *op, const struct remote_setattr *set)
         }
         map = op->ino->map;
     }
+    if (op->u[1])
+        times_setting(op->ino);
     op->call.u.make.set = *set;
     if (!map || (!(set->set & REMOTE_SET_SIZE) && !mapping_is_dirty(map))) {
         setattr_send(op);

@@ -26,7 +26,8 @@
  * Errors: EPERM and EACCES (who may write a file may not set its times, if it is not his) end it:
  * the server's own time of the last WRITE stays. Any other leaves it due.
  *
- * Lock: the inode lock, for the inode's fields.
+ * Lock: the inode lock, for what is in ino->times, which regular files have under this option
+ * alone.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -36,10 +37,10 @@
 void times_note(struct inode *ino, struct timespec mtime, uint16_t cred)
 {
     pthread_mutex_lock(inode_lock(ino));
-    if (!ino->mtime_setting) {
-        ino->mtime_due = true;
-        ino->mtime = ino->kernel_mtime = mtime;
-        ino->mtime_cred = cred;
+    if (!ino->times->setting) {
+        ino->times->due = true;
+        ino->times->mtime = ino->times->kernel = mtime;
+        ino->times->cred = cred;
     }
     pthread_mutex_unlock(inode_lock(ino));
 }
@@ -48,7 +49,7 @@ bool times_known(struct inode *ino, struct timespec mtime)
 {
     pthread_mutex_lock(inode_lock(ino));
 
-    bool known = ts_equal(ino->kernel_mtime, mtime);
+    bool known = ts_equal(ino->times->kernel, mtime);
 
     pthread_mutex_unlock(inode_lock(ino));
     return known;
@@ -57,22 +58,27 @@ bool times_known(struct inode *ino, struct timespec mtime)
 void times_setting(struct inode *ino)
 {
     pthread_mutex_lock(inode_lock(ino));
-    ino->mtime_setting++;
+    ino->times->setting++;
     pthread_mutex_unlock(inode_lock(ino));
 }
 
 void times_set(struct inode *ino, const struct timespec *mtime)
 {
     pthread_mutex_lock(inode_lock(ino));
-    ino->mtime_setting--;
+    ino->times->setting--;
     if (mtime) {
-        ino->mtime_due = false;
-        ino->kernel_mtime = *mtime;
+        ino->times->due = false;
+        ino->times->kernel = *mtime;
     }
     pthread_mutex_unlock(inode_lock(ino));
 }
 
 /* ---- telling the server ---- */
+
+static bool times_due(struct inode *ino)
+{
+    return ino->times && __atomic_load_n(&ino->times->due, __ATOMIC_RELAXED);
+}
 
 struct sending {
     struct remote_call call;
@@ -97,9 +103,9 @@ static void answered(struct remote_call *call)
     if (error == -EPERM || error == -EACCES)
         error = 0;
     pthread_mutex_lock(inode_lock(ino));
-    if (error && !ino->mtime_due && !ino->mtime_setting) {
-        ino->mtime_due = true;
-        ino->mtime = s->call.u.make.set.mtime;
+    if (error && !ino->times->due && !ino->times->setting) {
+        ino->times->due = true;
+        ino->times->mtime = s->call.u.make.set.mtime;
     }
     pthread_mutex_unlock(inode_lock(ino));
     remote_call_clear(f->remote, call);
@@ -110,20 +116,20 @@ static void answered(struct remote_call *call)
 
 bool times_send(struct front *f, struct inode *ino, void (*done)(void *arg, int error), void *arg)
 {
-    struct sending *s =
-        __atomic_load_n(&ino->mtime_due, __ATOMIC_RELAXED) ? calloc(1, sizeof *s) : NULL;
+    struct sending *s = times_due(ino) ? calloc(1, sizeof *s) : NULL;
 
     if (!s)
         return false;
     pthread_mutex_lock(inode_lock(ino));
 
-    bool due = ino->mtime_due && !(ino->attr_valid && ino->attr_expires_ns > now_ns() &&
-                                   ts_equal(ino->rec->attr.mtime, ino->mtime));
+    bool due = ino->times->due && !(ino->attr_valid && ino->attr_expires_ns > now_ns() &&
+                                    ts_equal(ino->rec->attr.mtime, ino->times->mtime));
 
-    ino->mtime_due = false;
-    s->call.u.make.set = (struct remote_setattr){.set = REMOTE_SET_MTIME, .mtime = ino->mtime};
+    ino->times->due = false;
+    s->call.u.make.set =
+        (struct remote_setattr){.set = REMOTE_SET_MTIME, .mtime = ino->times->mtime};
 
-    const struct cred *cred = credtab_get(f->creds, ino->mtime_cred);
+    const struct cred *cred = credtab_get(f->creds, ino->times->cred);
 
     pthread_mutex_unlock(inode_lock(ino));
     if (!due || !cred) {
@@ -204,7 +210,7 @@ static void later_synced(struct cache_sync *sync)
 
 void times_send_later(struct front *f, struct inode *ino)
 {
-    if (!__atomic_load_n(&ino->mtime_due, __ATOMIC_RELAXED))
+    if (!times_due(ino))
         return;
 
     struct later *l = calloc(1, sizeof *l);

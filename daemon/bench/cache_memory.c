@@ -6,8 +6,8 @@
  *                resident is metadata: record, index, reference count, free list
  *   page, used   the same after the cache was filled three times over: ghosts and lists are in use
  *   file         one page in each of many files: a mapping, an index, and a page
- *   inode        what the FUSE front keeps for a regular file that was looked up: inode, mapping,
- *                record, name
+ *   inode        what the FUSE front keeps for a regular file that was looked up: inode, record,
+ *                name
  *
  * Measured in a child process, by its resident set: nothing that was freed before is used again
  * unseen.

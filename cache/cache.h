@@ -152,9 +152,9 @@ void cache_free(struct cache *c);
 /* The pages of one file. `host` is the caller's object. */
 struct mapping *mapping_new(struct cache *c, uint32_t inode, void *host, uint64_t size);
 /* Nothing is left in it that a new one with this token and its size would not begin with: nothing
- * cached here or in the kernel, nothing under way, no error of the last attempt. Whoever may use the
- * mapping is kept away by the caller. Waits for nothing: false as well while a helper thread looks
- * at it. */
+ * cached here or in the kernel, nothing under way, no error of the last attempt. Whoever may use
+ * the mapping is kept away by the caller. Waits for nothing: false as well while a helper thread
+ * looks at it. */
 bool mapping_spent(struct mapping *m, const struct token *t);
 /* Drops every page; the mapping must be idle (no I/O, nothing dirty). There may be another one of
  * the same inode by then. */

@@ -302,8 +302,8 @@ void attr_accept_own(struct front *f, struct inode *ino, const struct remote_wcc
     }
     clock_own_reply(f, &post->attr, call);
     pthread_mutex_lock(inode_lock(ino));
-    bool known =
-        !S_ISREG(ino->type) || !S_ISREG(post->attr.mode) || token_follow(f, ino, pre, &post->attr, call->op);
+    bool known = !S_ISREG(ino->type) || !S_ISREG(post->attr.mode) ||
+                 token_follow(f, ino, pre, &post->attr, call->op);
     uint64_t due = ino->attr_expires_ns;
     bool proves = true; /* what the pages hold is what these attributes are of */
 

@@ -23,9 +23,9 @@
  * A handler runs in a shard's loop and never waits (invariant I5): it replies, or makes an op,
  * submits the op's call and returns; the call's done() replies.
  *
- * Lock order: use lock, inode table > inode lock > open lock > (cache/'s locks). The inode lock guards the
- * attribute cache and the small states below; nothing is called out of this folder with it held,
- * except cache/'s functions that take only the mapping lock.
+ * Lock order: use lock, inode table > inode lock > open lock > (cache/'s locks). The inode lock
+ * guards the attribute cache and the small states below; nothing is called out of this folder with
+ * it held, except cache/'s functions that take only the mapping lock.
  */
 #ifndef NFSCACHED_FUSE_FRONT_H
 #define NFSCACHED_FUSE_FRONT_H
@@ -84,8 +84,8 @@ struct inode_use {
         dir_listed_ns; /* since when it is that; when a listing was begun (dir.c) */
 };
 
-/* Of regular files under kernel_writeback: the mtime that the kernel has, and the server will be told
- * (times.c). */
+/* Of regular files under kernel_writeback: the mtime that the kernel has, and the server will be
+ * told (times.c). */
 struct inode_times {
     bool due;
     uint16_t cred;
@@ -97,10 +97,10 @@ struct inode_times {
 
 struct inode {
     uint32_t magic;
-    uint32_t index;        /* of its record in the arena */
-    uint32_t type;         /* S_IFMT of its mode; with `fileid` what never changes */
-    atomic_uint refs;      /* ours: open files, ops in flight, a busy mapping; beside the kernel's */
-    uint64_t fileid;       /* 0: the root's, not known yet */
+    uint32_t index;   /* of its record in the arena */
+    uint32_t type;    /* S_IFMT of its mode; with `fileid` what never changes */
+    atomic_uint refs; /* ours: open files, ops in flight, a busy mapping; beside the kernel's */
+    uint64_t fileid;  /* 0: the root's, not known yet */
     struct inode_rec *rec; /* handle, attributes, lookup count */
     fuse_ino_t nodeid;     /* rec->reuse << 32 | index; the root is 1 */
     /* Made by inode_use(); stay while somebody of ours refers to the inode, or while there is
@@ -290,8 +290,8 @@ struct inode *inode_get(struct front *f, const struct fh *fh, const struct attr 
 struct inode *inode_by_nodeid(struct front *f, fuse_ino_t nodeid);
 void inode_ref(struct inode *ino);
 void inode_unref(struct front *f, struct inode *ino);
-/* Makes what an inode in use needs: its mapping, if it is a regular file, and ino->use. Both stay at
- * least as long as the caller's reference. 0 or -ENOMEM. No lock held. */
+/* Makes what an inode in use needs: its mapping, if it is a regular file, and ino->use. Both stay
+ * at least as long as the caller's reference. 0 or -ENOMEM. No lock held. */
 int inode_use(struct front *f, struct inode *ino);
 /* NULL: nothing of it is cached, or it is no regular file. For who does not know that it is open:
  * a mapping may be made at any time, and goes with the last reference only. */

@@ -32,7 +32,7 @@
 #define REVAL_THREADS 16
 #define SLOT_NS       10000000ull /* the timer of open files runs at most so often, */
 #define SLOT_LEAST    16          /* and asks for so many of them at a time, */
-#define SLOT_PART     64           /* and this part of all: all of them in 0.64 s */
+#define SLOT_PART     64          /* and this part of all: all of them in 0.64 s */
 #define SLOT_MOST     1024
 #define PAUSE_NS      200000000ull /* a file is not asked for more often, with noac */
 

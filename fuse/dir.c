@@ -25,9 +25,13 @@
  * not show. Times without nanoseconds may be those of a file system that has none, whatever the
  * server says: then the token has to be known for longer than a second.
  *
+ * A listing that gave attributes which the kernel had use for is kept as long as they: read once
+ * more, it renews them a few hundred at a time, where the kernel would ask for one after the other.
+ *
  * Lock order: dir lock > table lock, inode lock.
  */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -105,6 +109,7 @@ static bool chunk_seek(struct chunk *c, uint64_t off)
 struct slice {
     char *data;
     size_t size, used;
+    double valid;         /* seconds: as long as all attributes that it gives */
     struct inode **given; /* each has a lookup count and a reference of ours */
     size_t ngiven, room;
 };
@@ -141,6 +146,11 @@ static bool is_dot(const char *name)
     return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
 }
 
+static double shorter(double a, double b)
+{
+    return a < b ? a : b;
+}
+
 /* Adds an entry; false: it does not fit. */
 static bool slice_add(struct op *op, struct slice *s, struct chunk *c,
                       const struct remote_dirent *e, bool plus, bool trusted, double name_valid)
@@ -174,6 +184,7 @@ static bool slice_add(struct op *op, struct slice *s, struct chunk *c,
             names_set(f, op->ino, e->name, ino);
             attr_fill_entry(f, ino, &param);
             param.entry_timeout = name_valid;
+            s->valid = shorter(s->valid, shorter(name_valid, param.attr_timeout));
         } else {
             inode_unref(f, ino);
         }
@@ -201,14 +212,29 @@ static void slice_fill(struct op *op, struct slice *s, struct chunk *c)
     bool trusted = plus && chunk_trusted(op->ino, c);
     double name_valid = trusted ? name_timeout(op->front, op->ino, false) : 0;
 
+    s->valid = INFINITY;
     while (c->pos && slice_add(op, s, c, c->pos, plus, trusted, name_valid)) {
         c->pos_cookie = c->pos->cookie;
         c->pos = c->pos->next;
     }
 }
 
+/* The kernel asks for attributes, after the first piece, if it had use for them. */
+static void listing_note(struct inode *ino, bool plus, double valid)
+{
+    uint64_t until = plus && valid < 1e9 ? now_ns() + (uint64_t)(valid * 1e9) : UINT64_MAX;
+
+    pthread_mutex_lock(inode_lock(ino));
+    ino->use->dir_plus = plus;
+    if (until < ino->use->dir_expires_ns)
+        ino->use->dir_expires_ns = until;
+    pthread_mutex_unlock(inode_lock(ino));
+}
+
 static void dir_reply(struct op *op, struct slice *s)
 {
+    listing_note(op->ino, op->u[2], s->valid);
+
     bool delivered = op_claim(op) && fuse_reply_buf(op->req, s->data, s->used) == 0;
 
     slice_free(op->front, s, delivered);
@@ -400,14 +426,16 @@ static bool listing_keeps(struct front *f, struct inode *ino)
     struct inode_use *use = ino->use;
     struct token cur = token_of(&ino->rec->attr);
     bool same = token_equal(&cur, &use->dir_token);
-    bool keep = same && !listing_racy(f, ino);
+    bool keep = same && !listing_racy(f, ino) && !(use->dir_plus && now >= use->dir_expires_ns);
 
     if (!same) {
         use->dir_token = cur;
         use->dir_seen_ns = now;
     }
-    if (!keep)
+    if (!keep) {
         use->dir_listed_ns = now;
+        use->dir_expires_ns = UINT64_MAX;
+    }
     pthread_mutex_unlock(inode_lock(ino));
     return keep;
 }

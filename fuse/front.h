@@ -81,7 +81,9 @@ struct inode_use {
     /* directories: change of the directory drops cached names */
     struct token dir_token;
     uint64_t dir_seen_ns,
-        dir_listed_ns; /* since when it is that; when a listing was begun (dir.c) */
+        dir_listed_ns;       /* since when it is that; when a listing was begun (dir.c) */
+    uint64_t dir_expires_ns; /* the first of the attributes that a listing gave the kernel */
+    bool dir_plus;           /* the kernel had use for them */
 };
 
 /* Of regular files under kernel_writeback: the mtime that the kernel has, and the server will be

@@ -153,13 +153,13 @@ static char *read_text(const char *path)
     char *text = NULL;
     size_t room = 0;
 
-    if (f && getdelim(&text, &room, 0, f) < 0) {
-        free(text);
-        text = NULL;
-    }
+    ssize_t n = f ? getdelim(&text, &room, 0, f) : -1;
     if (f)
         fclose(f);
-    return text;
+    if (n >= 0)
+        return text;
+    free(text);
+    return NULL;
 }
 
 int peers_aims_markdown(json_t *all, const char *path)

@@ -225,6 +225,33 @@ sys.exit(os.read(fd, 100) != b"content")
 END
 }
 
+# Attributes that a listing gave are over: the next one renews them with itself, not one by one. (Not
+# if the listing is all that is wanted, as the kernel notices.)
+test_listed_again() {
+    have_python || return 77
+    server_start && mkdir "$EXPORT/d" || return
+    (cd "$EXPORT/d" && seq 1000 | xargs touch) && mount_start a acregmin=1,acregmax=1 || return
+    timeout -k 5 100 python3 - "$T/a" "$NFSCACHED" <<'END'
+import json, os, subprocess, sys, time
+mount, nfscached = sys.argv[1:]
+def calls():
+    status = subprocess.run([nfscached, "status", "--json", mount], stdout=subprocess.PIPE, check=True)
+    rpc = json.loads(status.stdout)["rpc"]
+    return sum(rpc.get(name, {"calls": 0})["calls"] for name in ("LOOKUP", "GETATTR"))
+def look():
+    before = calls()
+    for entry in os.scandir(mount + "/d"):
+        os.lstat(entry.path)
+    return calls() - before
+counts = []
+for i in range(4):
+    counts.append(look())
+    time.sleep(1.3)
+print("one_by_one=%s" % ",".join(map(str, counts)))
+sys.exit(max(counts) > 300)
+END
+}
+
 # ---- a server that misbehaves ----------------------------------------------------------------------
 
 # faulty SPEC [ARGUMENTS]: the workload while each 300 ms the fault is added; cleared at the end

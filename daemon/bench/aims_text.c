@@ -176,8 +176,9 @@ int peers_aims_markdown(json_t *all, const char *path)
         markdown_all(f, all);
     if (f && end)
         fputs(end, f);
-    if (f)
-        good = !ferror(f) & !fclose(f);
+    good = good && !ferror(f);
+    if (f && fclose(f))
+        good = false;
     free(old);
     if (good)
         return 0;

@@ -332,6 +332,11 @@ static void chunk_done(struct remote_call *call)
     c->op = NULL;
     c->pos = call->u.readdir.entries;
 
+    pthread_mutex_lock(inode_lock(op->ino));
+    if (op->ino->use)
+        memcpy(op->ino->use->dir_verf, call->u.readdir.verf, sizeof(d->verf));
+    pthread_mutex_unlock(inode_lock(op->ino));
+
     struct slice s = {.data = malloc(op->u[0]), .size = op->u[0]};
 
     pthread_mutex_lock(&d->lock);
@@ -466,6 +471,10 @@ static void opendir_reply(struct op *op)
     fi.fh = file->index;
     fi.cache_readdir = 1;
     fi.keep_cache = listing_keeps(f, op->ino);
+    /* Where the kernel kept only the begin of a listing, it asks from the middle on. */
+    pthread_mutex_lock(inode_lock(op->ino));
+    memcpy(d->verf, op->ino->use->dir_verf, sizeof(d->verf));
+    pthread_mutex_unlock(inode_lock(op->ino));
     if (!op_claim(op) || fuse_reply_open(op->req, &fi) != 0) {
         file->dir = NULL;
         dir_put(d);

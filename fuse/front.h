@@ -84,6 +84,7 @@ struct inode_use {
         dir_listed_ns;       /* since when it is that; when a listing was begun (dir.c) */
     uint64_t dir_expires_ns; /* the first of the attributes that a listing gave the kernel */
     bool dir_plus;           /* the kernel had use for them */
+    uint8_t dir_verf[8];     /* of the cookies that the kernel may have kept */
 };
 
 /* Of regular files under kernel_writeback: the mtime that the kernel has, and the server will be

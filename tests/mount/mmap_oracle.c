@@ -25,7 +25,7 @@
 
 static struct {
     char *foreign, *server_path, *name, *reval_cmd, *classes;
-    int pages, locals, freeze_every, wait_every, json, keep, tolerate;
+    int pages, locals, freeze_every, wait_every, json, keep, tolerate, late;
     long rounds, idle_us;
     long long seed;
     double seconds, timeout_s, stall;
@@ -58,6 +58,7 @@ static const struct poptOption table[] = {
     {"idle-us", 0, POPT_ARG_LONG, &opt.idle_us, 0, "longest pause of a writer", "US"},
     {"stall", 0, POPT_ARG_DOUBLE, &opt.stall, 0, "hung when silent for so long", "S"},
     {"seed", 0, POPT_ARG_LONGLONG, &opt.seed, 0, "repeat with this seed", "N"},
+    {"late", 0, POPT_ARG_NONE, &opt.late, 0, "fsync() may leave something to arrive later", NULL},
     {"tolerate-errors", 0, POPT_ARG_NONE, &opt.tolerate, 0, "the server goes away at times", NULL},
     {"json", 0, POPT_ARG_NONE, &opt.json, 0, "print one JSON object", NULL},
     {"keep", 0, POPT_ARG_NONE, &opt.keep, 0, "leave the file", NULL},
@@ -131,6 +132,7 @@ int main(int argc, const char **argv)
     o->freeze_every = opt.freeze_every;
     o->wait_every = opt.wait_every;
     o->tolerate_errors = opt.tolerate;
+    o->late = opt.late;
     o->seed = t_seed((uint64_t)opt.seed);
     o->watch = watch_new();
     for (int g = 0; g < opt.pages * PAGE_SLOTS; g++)
@@ -181,25 +183,16 @@ int main(int argc, const char **argv)
         t_sleep_us(20000);
     }
     struct counter c[] = {
-        {"rounds", o->n_rounds, false},
-        {"by_open", o->n_open, false},
-        {"by_command", o->n_cmd, false},
-        {"by_waiting", o->n_wait, false},
-        {"full_checks", o->n_freeze, false},
-        {"stores", o->n_stores, false},
-        {"pwrites", o->n_pwrites, false},
-        {"foreign_writes", o->n_foreign, false},
-        {"msyncs", o->n_msync, false},
-        {"seconds", (long)(t_now() - t0), false},
-        {"torn_passing", o->torn_passing, false},
-        {"lost_local", o->lost_local, true},
-        {"lost_foreign", o->lost_foreign, true},
-        {"stale", o->stale, true},
-        {"torn", o->torn, true},
-        {"backward", o->backward, true},
-        {"unflushed", o->unflushed, true},
-        {"errors", o->errors, true},
-        {"deadlock", hung, true},
+        {"rounds", o->n_rounds, false},      {"by_open", o->n_open, false},
+        {"by_command", o->n_cmd, false},     {"by_waiting", o->n_wait, false},
+        {"full_checks", o->n_freeze, false}, {"stores", o->n_stores, false},
+        {"pwrites", o->n_pwrites, false},    {"foreign_writes", o->n_foreign, false},
+        {"msyncs", o->n_msync, false},       {"seconds", (long)(t_now() - t0), false},
+        {"late", o->n_late, false},          {"torn_passing", o->torn_passing, false},
+        {"lost_local", o->lost_local, true}, {"lost_foreign", o->lost_foreign, true},
+        {"stale", o->stale, true},           {"torn", o->torn, true},
+        {"backward", o->backward, true},     {"unflushed", o->unflushed, true},
+        {"errors", o->errors, true},         {"deadlock", hung, true},
         {"broken_off", rc != 0, true},
     };
     int verdict = report_print("mmap_oracle", c, sizeof c / sizeof *c, opt.json);

@@ -49,6 +49,7 @@ struct oracle {
     double seconds;
     double timeout_s; /* for the rounds that only wait; 0: no such rounds */
     int freeze_every, wait_every;
+    bool late;            /* fsync() may leave something to arrive later */
     bool tolerate_errors; /* a server is being broken: a failed foreign call is repeated */
     struct watch *watch;
 
@@ -57,7 +58,8 @@ struct oracle {
     volatile int frozen_ack[WATCH_SLOTS];
     volatile long n_rounds, n_open, n_cmd, n_wait, n_freeze, n_stores, n_pwrites, n_foreign,
         n_msync;
-    volatile long lost_local, lost_foreign, stale, torn, torn_passing, backward, unflushed, errors;
+    volatile long n_late, lost_local, lost_foreign, stale, torn, torn_passing, backward, unflushed,
+        errors;
     volatile long details;
     struct known slot[];
 };

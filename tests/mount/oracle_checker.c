@@ -218,8 +218,41 @@ static void compare_all(struct check *c, const char *base, const char *where, bo
     }
 }
 
+/* Words of ours that the server does not have (yet). */
+static long behind(struct check *c)
+{
+    struct oracle *o = c->o;
+    long n = 0;
+
+    server_read(c);
+    for (int g = 0; g < c->nslots; g++) {
+        enum slot_class cl = oracle_class(o, g);
+        uint64_t last = o->slot[g].last;
+        if (cl == S_LOCAL_MAP || cl == S_LOCAL_PW)
+            n += word(c->server, g) != (last ? value_make(SIDE_LOCAL, g, last) : 0);
+    }
+    return n;
+}
+
+/* --late: what fsync() left behind has to arrive all the same. */
+static void await_late(struct check *c)
+{
+    double until = t_now() + 20;
+    long n = behind(c);
+
+    c->o->n_late += n;
+    while (n && t_now() < until && !c->o->stop) {
+        watch_beat(c->o->watch, c->slot);
+        force(c, BY_OPEN);
+        t_sleep_us(10000);
+        n = behind(c);
+    }
+}
+
 static void compare_everywhere(struct check *c)
 {
+    if (c->o->late)
+        await_late(c);
     fatal_unless(!t_pread_all(c->fd, c->view, c->len, 0), "pread");
     server_read(c);
     compare_all(c, c->server, "at the server", true);

@@ -47,8 +47,10 @@ test_writeback_mmap() {
         (while sleep 0.7; do server_say reboot 100 >/dev/null || exit; done) &
         reboots="--tolerate-errors --stall 60"
     fi
+    # On Linux 6.18 fsync() has been seen to return while the kernel still had dirty pages that had been
+    # mapped: they come later (docs/decisions.md).
     # shellcheck disable=SC2086
-    oracle "dir:$EXPORT" --classes mp --pages 8192 --freeze-every 100 --seconds "$(by_length 3 3 300)" $reboots
+    oracle "dir:$EXPORT" --classes mp --late --pages 8192 --freeze-every 100 --seconds "$(by_length 3 3 300)" $reboots
 }
 
 test_writeback_errors() {

@@ -183,6 +183,7 @@ static void begin(uint32_t inodes, uint64_t pages)
     struct cache_config config = {.size = pages * (PAGE_SIZE + PAGE_METADATA),
                                   .dirty_limit = pages / 2 * PAGE_SIZE,
                                   .dirty_background = pages / 4 * PAGE_SIZE,
+                                  .stable_writes = true, /* the others store while it is sent */
                                   .rsize = 1 << 16,
                                   .wsize = 1 << 16};
     struct arena_sizes sizes = {.inodes = inodes, .files = 1, .creds = 1, .intents = 1};

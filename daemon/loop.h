@@ -85,5 +85,6 @@ uint64_t now_ns(void);
 /* The same as of the kernel's last tick: up to 10 ms ago, never ahead of now_ns(). It asks no
  * hardware, which where the clock is slow (an emulated HPET) costs more than a lookup. */
 uint64_t now_coarse_ns(void);
+#define COARSE_LAG_NS 10000000u
 
 #endif

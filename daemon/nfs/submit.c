@@ -80,7 +80,8 @@ static void call_init(struct nfs3 *r, struct remote_call *call)
     call->post.valid = call->dir_post.valid = call->dir2_post.valid = false;
     call->pre.valid = call->dir_pre.valid = call->dir2_pre.valid = false;
     call->sent_ns = call->replied_ns = 0;
-    call->p.giveup_ns = now_coarse_ns() + r->timeo_ns * (r->retrans + 1);
+    /* The clock may be a tick behind; sooner than was asked for nothing is given up. */
+    call->p.giveup_ns = now_coarse_ns() + COARSE_LAG_NS + r->timeo_ns * (r->retrans + 1);
     if (call->op == REMOTE_READDIR) {
         call->u.readdir.entries = NULL;
         if (call->u.readdir.count < READDIR_MIN)

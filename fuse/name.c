@@ -158,6 +158,20 @@ static void create_reply(struct op *op, struct inode *dir, struct inode *ino)
     op_end(op);
 }
 
+/* A LOOKUP of the kernel's, to see whether its entry still holds, goes beside our own changes of
+ * the directory: a reply from before one says nothing of the name any more. An unlink(2) that
+ * believed it would take the wrong file for its victim, and remove one that is open. */
+static bool overtaken(const struct op *op, struct inode *dir)
+{
+    if (op->u[1] != ENTRY_LOOKUP)
+        return false;
+    pthread_mutex_lock(inode_lock(dir));
+    bool late = dir->own_change_ns >= op->call.sent_ns;
+
+    pthread_mutex_unlock(inode_lock(dir));
+    return late;
+}
+
 static void entry_got(struct op *op, const struct fh *obj, const struct remote_post *post)
 {
     struct front *f = op->front;
@@ -175,7 +189,8 @@ static void entry_got(struct op *op, const struct fh *obj, const struct remote_p
         return;
     }
     attr_accept(f, ino, post, &op->call);
-    names_set(f, dir, op->name, ino);
+    if (!overtaken(op, dir))
+        names_set(f, dir, op->name, ino);
     if (create && !(op->u[0] & O_EXCL) &&
         (known || post->attr.size > 0 || post->attr.nlink > 1 || !S_ISREG(post->attr.mode)))
         op_fail(op, ESTALE); /* it was there before: let the kernel look, check and open it */

@@ -341,6 +341,30 @@ static void rename_looked_up(struct remote_call *call)
         rename_go(op);
 }
 
+static void rename_find_victim(struct op *op)
+{
+    struct renaming *r = op->p[0];
+
+    if (r->victim || !names_have_links(op->front)) {
+        rename_go(op);
+        return;
+    }
+    op_reset_call(op);
+    op->call.name = op->name2;
+    op_submit_fh(op, REMOTE_LOOKUP, &op->ino2->rec->fh, rename_looked_up);
+}
+
+/* A file with two names is known by one of them: its attributes change by the other, too. */
+static void rename_source_looked_up(struct remote_call *call)
+{
+    struct op *op = op_of(call);
+    struct renaming *r = op->p[0];
+
+    if (call->error == 0 && call->has_obj)
+        r->source = inode_get(op->front, &call->obj, NULL);
+    rename_find_victim(op); /* if there is none, the RENAME will say so */
+}
+
 void front_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
                   const char *newname, unsigned int flags)
 {
@@ -375,10 +399,10 @@ void front_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_
         rename_fail(op, EBUSY);
         return;
     }
-    if (!r->victim && names_have_links(f)) {
-        op->call.name = op->name2;
-        op_submit_fh(op, REMOTE_LOOKUP, &op->ino2->rec->fh, rename_looked_up);
+    if (!r->source && names_have_links(f)) {
+        op->call.name = op->name;
+        op_submit_fh(op, REMOTE_LOOKUP, &op->ino->rec->fh, rename_source_looked_up);
         return;
     }
-    rename_go(op);
+    rename_find_victim(op);
 }

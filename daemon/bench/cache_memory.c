@@ -12,18 +12,16 @@
  * Measured in a child process, by its resident set: nothing that was freed before is used again
  * unseen.
  */
-#include <errno.h>
 #include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "daemon/bench/cache_cells.h"
 #include "daemon/bench/cache_rig.h"
+#include "daemon/bench/child.h"
 #include "fuse/ops.h"
 
 #define MIB (1u << 20)
@@ -136,33 +134,26 @@ static double run_inode(uint64_t n)
     return grown(before, n);
 }
 
+static bool measure(const void *arg, void *out)
+{
+    const struct job *j = arg;
+    double bytes = j->run(j->n);
+
+    memcpy(out, &bytes, sizeof bytes);
+    return bytes >= 0;
+}
+
 static int run(struct cell *c)
 {
-    const struct job *j = cell_arg(c);
     double bytes = -1;
-    int pipe_fd[2], status = 0;
 
     if (!cell_recording(c))
         return 0;
-    if (pipe(pipe_fd))
-        return -errno;
 
-    pid_t pid = fork();
+    int rc = measure_apart(c, measure, cell_arg(c), &bytes, sizeof bytes);
 
-    if (pid == 0) {
-        signal(SIGINT, SIG_DFL);
-        malloc_trim(0);
-        bytes = j->run(j->n);
-        _exit(write(pipe_fd[1], &bytes, sizeof bytes) != sizeof bytes);
-    }
-    close(pipe_fd[1]);
-    if (pid < 0 || read(pipe_fd[0], &bytes, sizeof bytes) != sizeof bytes)
-        bytes = -1;
-    close(pipe_fd[0]);
-    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (bytes < 0)
-        return cell_fail(c, "the child that measures ended with status %d", status);
+    if (rc < 0)
+        return rc;
     cell_sample(c, "bytes", "bytes", BETTER_LESS, bytes);
     return 0;
 }

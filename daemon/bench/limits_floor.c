@@ -15,18 +15,15 @@
 #include <fuse_lowlevel.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "daemon/bench/child.h"
 #include "daemon/bench/io.h"
 #include "daemon/bench/limits_raw.h"
 
@@ -214,8 +211,9 @@ static void serve(struct fuse_session *session)
     free(buf.mem);
 }
 
-static int floor_serve(const struct limits_options *o, const char *mountpoint)
+static int floor_serve(const void *arg, const char *mountpoint)
 {
+    const struct limits_options *o = arg;
     char *argv[] = {"nfscached-floor", "-o", "fsname=floor,subtype=nfscached-floor", NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, argv);
     struct raw_wait w = {0};
@@ -245,70 +243,11 @@ static int floor_serve(const struct limits_options *o, const char *mountpoint)
 
 /* ---- the parent ------------------------------------------------------------------------------ */
 
-static struct {
-    char dir[256];
-    pid_t child;
-    dev_t outside;
-    unsigned users; /* cells */
-    const char *why_not;
-} mounted;
-
-static bool is_mounted(void)
-{
-    struct stat st;
-
-    return stat(mounted.dir, &st) == 0 && st.st_dev != mounted.outside;
-}
-
-static bool mount_floor(const struct limits_options *o)
-{
-    const char *tmp = getenv("TMPDIR");
-    struct stat st;
-
-    if (mounted.child > 0 || mounted.why_not)
-        return mounted.child > 0;
-    snprintf(mounted.dir, sizeof mounted.dir, "%.200s/nfscached-bench.XXXXXX", tmp ? tmp : "/tmp");
-    mounted.why_not = "fuse+libnfs: no scratch directory ($TMPDIR)";
-    if (!mkdtemp(mounted.dir) || stat(mounted.dir, &st) < 0)
-        return false;
-    mounted.outside = st.st_dev;
-    mounted.why_not = "fuse+libnfs: cannot mount (is there /dev/fuse, and fusermount3?)";
-    fflush(NULL);
-    mounted.child = fork();
-    if (mounted.child == 0) {
-        signal(SIGINT, SIG_DFL);
-        signal(SIGTERM, SIG_DFL);
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        _exit(floor_serve(o, mounted.dir));
-    }
-    for (int i = 0; mounted.child > 0 && i < 500; i++) {
-        if (is_mounted()) {
-            mounted.why_not = NULL;
-            return true;
-        }
-        if (waitpid(mounted.child, NULL, WNOHANG) != 0)
-            mounted.child = 0;
-        usleep(10000);
-    }
-    if (mounted.child > 0) {
-        kill(mounted.child, SIGKILL);
-        waitpid(mounted.child, NULL, 0);
-    }
-    mounted.child = 0;
-    rmdir(mounted.dir);
-    return false;
-}
+static struct child_mount mounted = {.what = "fuse+libnfs"};
 
 static void floor_stop(void *arg)
 {
-    if (--mounted.users == 0 && mounted.child > 0) {
-        kill(mounted.child, SIGTERM);
-        waitpid(mounted.child, NULL, 0);
-        if (is_mounted())
-            umount2(mounted.dir, MNT_DETACH);
-        rmdir(mounted.dir);
-        mounted.child = 0;
-    }
+    child_unmount(&mounted);
     raw_stop(arg);
 }
 
@@ -322,7 +261,7 @@ static int ready(struct cell *c, char path[300])
         return cell_fail(c, "%s", raw.why_not);
     if (!raw_fill(&w, o))
         return raw_failed(c, &w);
-    if (!mount_floor(o))
+    if (!child_mount(&mounted, floor_serve, o))
         return cell_skip(c, "%s", mounted.why_not);
     snprintf(path, 300, "%s/data", mounted.dir);
     return 1;

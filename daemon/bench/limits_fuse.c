@@ -6,37 +6,22 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "daemon/bench/child.h"
 #include "daemon/bench/limit_cells.h"
 
 #define MIB ((size_t)1 << 20)
 
-static struct {
-    char dir[256];
-    pid_t child;
-    dev_t outside;
-    unsigned users; /* cells */
-    const char *why_not;
-} memfs;
-
-static bool is_mounted(void)
-{
-    struct stat st;
-    return stat(memfs.dir, &st) == 0 && st.st_dev != memfs.outside;
-}
+static struct child_mount memfs = {.what = "in-memory FUSE"};
 
 /* As the daemon does for its own mount. */
 static void set_readahead(void)
@@ -56,59 +41,27 @@ static void set_readahead(void)
     close(fd);
 }
 
+static int serve(const void *arg, const char *dir)
+{
+    (void)arg;
+    return memfs_serve(dir);
+}
+
 static bool memfs_start(void)
 {
-    struct stat st;
+    bool is_new = memfs.child <= 0;
 
-    if (memfs.child > 0 || memfs.why_not)
-        return memfs.child > 0;
-    const char *tmp = getenv("TMPDIR");
-    snprintf(memfs.dir, sizeof memfs.dir, "%.200s/nfscached-bench.XXXXXX", tmp ? tmp : "/tmp");
-    memfs.why_not = "in-memory FUSE: no scratch directory ($TMPDIR)";
-    if (!mkdtemp(memfs.dir))
+    if (!child_mount(&memfs, serve, NULL))
         return false;
-    if (stat(memfs.dir, &st) < 0)
-        return false;
-    memfs.outside = st.st_dev;
-    memfs.why_not = "in-memory FUSE: cannot mount (is there /dev/fuse, and fusermount3?)";
-    fflush(NULL);
-    memfs.child = fork();
-    if (memfs.child == 0) {
-        /* libfuse sets its handlers only where there is none. */
-        signal(SIGINT, SIG_DFL);
-        signal(SIGTERM, SIG_DFL);
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        _exit(memfs_serve(memfs.dir));
-    }
-    for (int i = 0; memfs.child > 0 && i < 500; i++) {
-        if (is_mounted()) {
-            memfs.why_not = NULL;
-            set_readahead();
-            return true;
-        }
-        if (waitpid(memfs.child, NULL, WNOHANG) != 0)
-            memfs.child = 0;
-        usleep(10000);
-    }
-    if (memfs.child > 0) {
-        kill(memfs.child, SIGKILL);
-        waitpid(memfs.child, NULL, 0);
-    }
-    memfs.child = 0;
-    rmdir(memfs.dir);
-    return false;
+    if (is_new)
+        set_readahead();
+    return true;
 }
 
 static void memfs_stop(void *arg)
 {
-    if (--memfs.users > 0 || memfs.child <= 0)
-        return;
-    kill(memfs.child, SIGTERM);
-    waitpid(memfs.child, NULL, 0);
-    if (is_mounted())
-        umount2(memfs.dir, MNT_DETACH);
-    rmdir(memfs.dir);
-    memfs.child = 0;
+    (void)arg;
+    child_unmount(&memfs);
 }
 
 /* ---- the cells ---------------------------------------------------------------------------------

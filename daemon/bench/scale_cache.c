@@ -9,16 +9,13 @@
  *   reclaim  pages of another file: each costs one of the first its place
  *   drop     the file changed elsewhere
  */
-#include <errno.h>
-#include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "daemon/bench/cache_rig.h"
+#include "daemon/bench/child.h"
 #include "daemon/bench/scale.h"
 #include "daemon/bench/stats.h"
 
@@ -43,8 +40,10 @@ static double since(uint64_t start, uint64_t n)
 }
 
 /* File 0 fills the cache but for some frames that are kept free; then file 1 comes. */
-static bool measure(uint64_t mib, struct figures *f)
+static bool measure(const void *arg, void *out)
 {
+    uint64_t mib = *(const uint64_t *)arg;
+    struct figures *f = out;
     struct rig_read *read = calloc(1, sizeof *read);
     uint64_t pages = mib * (MIB / PAGE_SIZE), random = 1;
     struct rig rig;
@@ -99,31 +98,10 @@ static int run(struct cell *c)
 {
     const struct scale_cell *sc = cell_arg(c);
     struct figures f = {0};
-    int ends[2], status = 0;
-    ssize_t got;
+    int rc = measure_apart(c, measure, &sc->n, &f, sizeof f);
 
-    if (pipe(ends))
-        return -errno;
-
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        signal(SIGINT, SIG_DFL);
-        signal(SIGTERM, SIG_DFL);
-        malloc_trim(0);
-        _exit(!measure(sc->n, &f) || write(ends[1], &f, sizeof f) != sizeof f);
-    }
-    close(ends[1]);
-    do
-        got = pid < 0 ? 0 : read(ends[0], &f, sizeof f);
-    while (got < 0 && errno == EINTR && !bench_stopped());
-    close(ends[0]);
-    if (bench_stopped() && pid > 0)
-        kill(pid, SIGKILL);
-    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (got != sizeof f)
-        return cell_fail(c, "the child that measures ended with status %d", status);
+    if (rc < 0)
+        return rc;
     cell_sample(c, "insert_ns", "ns", BETTER_LESS, f.insert_ns);
     cell_sample(c, "lookup_ns", "ns", BETTER_LESS, f.lookup_ns);
     cell_sample(c, "reclaim_ns", "ns", BETTER_LESS, f.reclaim_ns);

@@ -11,15 +11,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "daemon/bench/cache_rig.h"
+#include "daemon/bench/child.h"
 #include "daemon/bench/scale.h"
 #include "daemon/bench/stats.h"
 #include "fuse/ops.h"
@@ -47,8 +46,10 @@ static struct inode *look_up(struct front *f, uint64_t i, const struct attr *att
     return inode_get(f, &fh, attr);
 }
 
-static bool measure(uint64_t n, struct figures *out)
+static bool measure(const void *arg, void *result)
 {
+    uint64_t n = *(const uint64_t *)arg;
+    struct figures *out = result;
     struct front *f = calloc(1, sizeof *f);
     struct inode **all = malloc((n + 1) * sizeof(struct inode *)), *root = NULL;
     struct scale_usage before, after;
@@ -119,31 +120,10 @@ static int table(struct cell *c)
 {
     const struct scale_cell *sc = cell_arg(c);
     struct figures f = {0};
-    int ends[2], status = 0;
-    ssize_t got;
+    int rc = measure_apart(c, measure, &sc->n, &f, sizeof f);
 
-    if (pipe(ends))
-        return -errno;
-
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        signal(SIGINT, SIG_DFL);
-        signal(SIGTERM, SIG_DFL);
-        malloc_trim(0);
-        _exit(!measure(sc->n, &f) || write(ends[1], &f, sizeof f) != sizeof f);
-    }
-    close(ends[1]);
-    do
-        got = pid < 0 ? 0 : read(ends[0], &f, sizeof f);
-    while (got < 0 && errno == EINTR && !bench_stopped());
-    close(ends[0]);
-    if (bench_stopped() && pid > 0)
-        kill(pid, SIGKILL);
-    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (got != sizeof f)
-        return cell_fail(c, "the child that measures ended with status %d", status);
+    if (rc < 0)
+        return rc;
     cell_sample(c, "insert_ns", "ns", BETTER_LESS, f.insert_ns);
     cell_sample(c, "lookup_ns", "ns", BETTER_LESS, f.lookup_ns);
     cell_sample(c, "forget_ns", "ns", BETTER_LESS, f.forget_ns);

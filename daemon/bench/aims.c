@@ -23,6 +23,13 @@
         place, key, work, NAIVE, "ours|" cell, "synchronous|" cell, 4, AIM_LEAST, direction, NULL  \
     }
 
+/* The same with a server that answers a millisecond later: there one sees what waiting costs. */
+#define FAR(key, work, cell, direction)                                                            \
+    {                                                                                              \
+        "host", key ", 1 ms", work, NAIVE, "ours|" cell, "synchronous|" cell, 4, AIM_LEAST,        \
+            direction, "embedded server, each answer 1 ms late"                                    \
+    }
+
 const struct aim aims[] = {
     {"host", "read cold", "sequential read, all caches cold, 1 GiB", FLOORS,
      "ours|io read sequential 1M cold 1 bulk mb_s", "libnfs|limits read bulk mb_s", 0.90, AIM_LEAST,
@@ -132,5 +139,20 @@ const struct aim aims[] = {
     SYNCHRONOUS("host", "git status", "git status", "meta git-status seconds", COST),
     SYNCHRONOUS("host", "rm -r", "rm -r", "meta rm-r seconds", COST),
     SYNCHRONOUS("host", "stat cold", "stat storm, cold", "meta stat-cold op_p50_us", COST),
+    FAR("read cold", "sequential read, cold", "io read sequential 1M cold 1 far mb_s", RATE),
+    FAR("write+fsync", "sequential write + fsync", "io write sequential 1M 1 far mb_s", RATE),
+    FAR("random 4K x1", "random 4 KiB read, cold, 1 in flight", "io read random 4K cold 1 far mb_s",
+        RATE),
+    FAR("random 4K x16", "random 4 KiB read, cold, 16 in flight",
+        "io read random 4K cold 16 far mb_s", RATE),
+    FAR("write 4K", "4 KiB buffered write", "io write sequential 4K 1 far unsynced_mb_s", RATE),
+    FAR("open+close", "open + close of an unchanged file", "meta open far op_p50_us", COST),
+    FAR("ls -l cold", "ls -l of 100 entries, cold", "meta ls-l-cold far ms", COST),
+    FAR("ls -l", "ls -l of 100 entries, warm", "meta ls-l far ms", COST),
+    FAR("create", "create + write 4 KiB + close", "meta create far op_p50_us", COST),
+    FAR("untar", "untar", "meta untar far seconds", COST),
+    FAR("git status", "git status", "meta git-status far seconds", COST),
+    FAR("rm -r", "rm -r", "meta rm-r far seconds", COST),
+    FAR("stat cold", "stat storm, cold", "meta stat-cold far op_p50_us", COST),
     {0},
 };

@@ -46,6 +46,9 @@ struct token {
     struct timespec ctime, mtime;
     uint64_t size, change;
     bool valid;
+    /* Of pages: it came with an own change, and whether somebody else was there before that was not
+     * asked. It names the file's state, and proves nothing of the pages. */
+    bool assumed;
 };
 
 static inline bool ts_equal(struct timespec a, struct timespec b)
@@ -66,11 +69,18 @@ static inline struct token token_of(const struct attr *a)
         .ctime = a->ctime, .mtime = a->mtime, .size = a->size, .change = a->change, .valid = true};
 }
 
-/* Two tokens that were never sampled are not equal: "I do not know" is not "unchanged" (I6). */
-static inline bool token_equal(const struct token *a, const struct token *b)
+/* The same state of the file, as far as tokens tell. */
+static inline bool token_same(const struct token *a, const struct token *b)
 {
     return a->valid && b->valid && ts_equal(a->ctime, b->ctime) && ts_equal(a->mtime, b->mtime) &&
            a->size == b->size && a->change == b->change;
+}
+
+/* ... and what matches the one matches the other. Two tokens that were never sampled are not equal,
+ * nor is one that was assumed: "I do not know" is not "unchanged" (I6). */
+static inline bool token_equal(const struct token *a, const struct token *b)
+{
+    return token_same(a, b) && !a->assumed && !b->assumed;
 }
 
 #endif

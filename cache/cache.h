@@ -119,6 +119,10 @@ struct cache_kernel_ops {
     void (*busy)(void *ctx, struct mapping *m, bool busy);
     /* The server's attributes arrived with a WRITE or COMMIT reply. No lock held. */
     void (*post)(void *ctx, struct mapping *m, const struct attr *attr, uint64_t sent_ns);
+    /* Is a token worth proving that an own change will leave now? False: whoever opens the file
+     * next revalidates its pages all the same. Mapping lock held: waits for nothing. NULL: always.
+     */
+    bool (*worth_proving)(void *ctx, struct mapping *m);
 };
 
 enum cache_wcc { CACHE_WCC_STRICT, CACHE_WCC_BRACKET, CACHE_WCC_TRUST };
@@ -323,11 +327,12 @@ struct cache_reval_result {
  * changed. 0, or the error of asking (nothing was discarded then). */
 int mapping_revalidate(struct mapping *m, const struct attr *cur, bool force,
                        struct cache_reval_result *result);
-/* What the pages are known to match. */
+/* What the pages are known to match; or, if it is an assumed one, may match. */
 struct token mapping_token(struct mapping *m);
 /* Adopts a first token, or one proven to follow from ours by an own change. */
 void mapping_set_token(struct mapping *m, const struct token *t);
-/* An own operation took the file from `pre` to `post`: moves the token along, if it was at pre. */
+/* An own operation took the file from `pre` to `post`: moves the token along, if it was at pre
+ * (assumed stays assumed). True: it is at `post`. */
 bool mapping_own_change(struct mapping *m, const struct token *pre, const struct token *post);
 
 /* Drops clean pages here; what the kernel holds stays. Helper threads. Number dropped. */

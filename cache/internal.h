@@ -60,9 +60,9 @@ struct wb_write {
     struct iovec *iov;
     uint32_t *frames; /* referenced until it is done */
     uint32_t nframes;
-    void *buffer;   /* or a copy of the bytes */
-    bool bracketed; /* a GETATTR just before found the token unchanged */
-    uint64_t no;    /* counts up within the mapping */
+    void *buffer; /* or a copy of the bytes */
+    bool only;    /* of its pass: a bracket around the pass is one around it */
+    uint64_t no;  /* counts up within the mapping */
 };
 
 #define WB_EDGES 32
@@ -121,8 +121,10 @@ struct mapping {
     struct timespec local_mtime;
     bool queued; /* on cache->wb_queue */
     struct mapping *wb_next;
-    bool pass_active, pass_again, pass_short, pass_bracketed;
-    uint8_t pass_state;
+    bool pass_active, pass_again, pass_short;
+    uint8_t pass_bracket;   /* how the token follows the pass's only WRITE */
+    struct token pass_from; /* ... bracketed: from this one */
+    struct token pass_to;   /* ... to this one, once it is answered */
     uint64_t pass_no;       /* of the running pass, or of the last */
     uint64_t pass_cursor;   /* next page number to look at */
     uint64_t pass_limit;    /* ... and where it ends: of a stream's, else UINT64_MAX */

@@ -399,7 +399,7 @@ bool mapping_spent(struct mapping *m, const struct token *t)
 
     bool used = has_pages(m) || m->holds || m->host_held || m->readers || m->syncs ||
                 m->truncates || m->blocked || m->unmapping || m->plain_unmaps || m->writers;
-    bool same = m->token.valid ? token_equal(&m->token, t) : !t->valid;
+    bool same = m->token.valid ? token_same(&m->token, t) : !t->valid;
     bool spent = !used && same && mapping_size(m) == t->size && !m->last_error;
 
     pthread_mutex_unlock(&m->lock); /* nothing was held, so no host is to be let go */
@@ -491,7 +491,7 @@ bool mapping_own_change(struct mapping *m, const struct token *pre, const struct
     mapping_lock(m);
     wb_own_change(m, pre, post);
 
-    bool now = token_equal(&m->token, post);
+    bool now = token_same(&m->token, post);
 
     mapping_unlock(m);
     return now;

@@ -26,6 +26,10 @@
  * another one says that the server has lost them, or may have: all of them become dirty again.
  * Replies out of order around a reboot only make this happen once more than needed.
  *
+ * The token. A WRITE whose reply lacks the attributes from before it is bracketed by a GETATTR that
+ * leaves with it (wcc=bracket), if it is the only one of its pass: bracket_begin(). The pass ends
+ * when both are answered.
+ *
  * Errors: the bytes become dirty again, the error is recorded for every descriptor open now
  * (mapping->error_seq) and for those who wait for this pass; the next try follows after a backoff
  * from 1 to 30 s, or at once when somebody asks for a sync.
@@ -41,7 +45,7 @@
 #define NO_LIMIT      UINT64_MAX
 #define COMMIT_EVERY  4 /* a COMMIT under way of a pass at 1/4 of the dirty limit unstable */
 
-enum { PASS_IDLE, PASS_BRACKET, PASS_ISSUE };
+enum { BRACKET_NONE, BRACKET_ASKED, BRACKET_PROVEN, BRACKET_ASSUMED };
 enum { SYNC_WRITE, SYNC_COMMIT };
 
 bool wb_over_limit(struct cache *c)
@@ -64,10 +68,14 @@ static bool same_version(const struct token *a, const struct token *b)
 
 static void token_step(struct mapping *m, const struct token *from, const struct token *to)
 {
+    bool assumed = m->token.assumed;
+
     if (same_version(&m->reval_cur, from))
         m->reval_cur = *to;
-    if (same_version(&m->token, from))
+    if (same_version(&m->token, from)) {
         m->token = *to;
+        m->token.assumed = assumed;
+    }
 }
 
 void wb_own_change(struct mapping *m, const struct token *pre, const struct token *post)
@@ -148,6 +156,16 @@ static struct mapping *dequeue(struct cache *c)
     return m;
 }
 
+static void pass_end(struct mapping *m, struct cache_sync **done);
+
+static void finish_syncs(struct cache_sync *done)
+{
+    for (struct cache_sync *s = done, *next; s; s = next) {
+        next = s->next;
+        s->done(s);
+    }
+}
+
 /* One WRITE would carry all that is dirty, as far as a look at the page numbers tells. */
 static bool looks_single(struct mapping *m)
 {
@@ -162,20 +180,59 @@ static bool looks_single(struct mapping *m)
     return rc && last - first + 1 == m->ndirty;
 }
 
+/* Everything is sent and answered. */
+static bool pass_over(const struct mapping *m)
+{
+    return m->pass_active && m->pass_cursor == CURSOR_END && !m->pass_inflight &&
+           m->pass_bracket != BRACKET_ASKED;
+}
+
 static void bracket_done(struct cache_getattr *g)
 {
     struct mapping *m = g->m;
     struct cache *c = m->c;
+    struct cache_sync *done = NULL;
     struct token now = g->error ? (struct token){0} : token_of(&g->attr);
 
     cache_enter(c);
     mapping_lock(m);
-    m->pass_state = PASS_ISSUE;
-    m->pass_bracketed = token_equal(&now, &m->token);
-    enqueue(m);
+    m->pass_bracket = token_equal(&now, &m->pass_from) ? BRACKET_PROVEN : BRACKET_NONE;
+    if (m->pass_bracket == BRACKET_PROVEN && m->pass_to.valid)
+        wb_own_change(m, &m->pass_from, &m->pass_to);
+    if (pass_over(m))
+        pass_end(m, &done);
     mapping_unlock(m);
+    finish_syncs(done);
     wb_pump(c);
     cache_leave(c);
+}
+
+/*
+ * How the token is to follow the pass, if its WRITE turns out to be the only one. The GETATTR is
+ * sent just before that, and neither waits for the other: whatever the server had carried out
+ * before the GETATTR left the token as we know it, else it is not adopted. What is missed is what
+ * it carries out between the two.
+ *
+ * Where nobody could make use of a proof, and no other page would be lost for the want of it,
+ * nothing is asked.
+ */
+static void bracket_begin(struct mapping *m)
+{
+    struct cache *c = m->c;
+
+    m->pass_bracket = BRACKET_NONE;
+    m->pass_to.valid = false;
+    if (c->config.wcc != CACHE_WCC_BRACKET || !c->no_pre || !m->token.valid || !looks_single(m))
+        return;
+    if (m->npages == m->ndirty &&
+        (m->token.assumed || (c->kernel->worth_proving && !c->kernel->worth_proving(c->ctx, m)))) {
+        m->pass_bracket = BRACKET_ASSUMED;
+    } else if (!m->token.assumed) {
+        m->pass_bracket = BRACKET_ASKED;
+        m->pass_from = m->token;
+        m->pass_getattr = (struct cache_getattr){.m = m, .done = bracket_done};
+        c->remote->getattr(c->ctx, &m->pass_getattr);
+    }
 }
 
 static void pass_begin(struct mapping *m, bool sync, uint64_t limit)
@@ -184,7 +241,7 @@ static void pass_begin(struct mapping *m, bool sync, uint64_t limit)
     m->pass_active = true;
     m->pass_again = false;
     m->pass_short = false;
-    m->pass_bracketed = false;
+    m->pass_bracket = BRACKET_NONE;
     m->pass_sync = sync;
     m->pass_error = 0;
     m->pass_no++;
@@ -202,14 +259,11 @@ void wb_behind(struct mapping *m)
         first >= m->behind_to)
         return;
     pass_begin(m, false, m->behind_to);
-    m->pass_state = PASS_ISSUE;
     enqueue(m);
 }
 
 void wb_kick_mapping(struct mapping *m, bool sync)
 {
-    struct cache *c = m->c;
-
     if (FAULT(two_in_flight) && m->pass_active) {
         m->pass_cursor = 0;
         enqueue(m);
@@ -223,13 +277,7 @@ void wb_kick_mapping(struct mapping *m, bool sync)
     if ((!m->ndirty && !(sync && m->syncs)) || (!sync && m->retry_ns > cache_coarse_ns()))
         return;
     pass_begin(m, sync, NO_LIMIT);
-    if (c->config.wcc == CACHE_WCC_BRACKET && c->no_pre && m->token.valid && looks_single(m)) {
-        m->pass_state = PASS_BRACKET;
-        m->pass_getattr = (struct cache_getattr){.m = m, .done = bracket_done};
-        c->remote->getattr(c->ctx, &m->pass_getattr);
-        return;
-    }
-    m->pass_state = PASS_ISSUE;
+    bracket_begin(m);
     enqueue(m);
 }
 
@@ -264,7 +312,7 @@ static struct wb_write *write_new(struct mapping *m, const struct extent *e)
     w->frames = (uint32_t *)(w->iov + n);
     w->nframes = 0;
     w->buffer = NULL;
-    w->bracketed = false;
+    w->only = false;
     w->rpc.iov = w->iov;
 
     uint8_t *to = NULL;
@@ -356,7 +404,6 @@ static uint32_t take_group(struct mapping *m, uint64_t index, struct extent *ext
     return pages;
 }
 
-static void pass_end(struct mapping *m, struct cache_sync **done);
 static void land(struct mapping *m, uint64_t from, uint64_t to, bool acked, bool committed);
 
 /* The next group of the pass. False: nothing is left to send, or it may not be sent now. */
@@ -365,14 +412,14 @@ static bool issue(struct mapping *m, struct cache_sync **done)
     struct extent ext[EXTENTS_MOST];
     unsigned n;
 
-    if (!m->pass_active || m->pass_state != PASS_ISSUE || m->blocked)
+    if (!m->pass_active || m->blocked)
         return false;
 
     uint64_t index = m->pass_cursor;
 
     if (index == CURSOR_END || !set_next(m->dirty, &index) || index >= m->pass_limit) {
         m->pass_cursor = CURSOR_END;
-        if (!m->pass_inflight)
+        if (pass_over(m))
             pass_end(m, done);
         return false;
     }
@@ -391,18 +438,10 @@ static bool issue(struct mapping *m, struct cache_sync **done)
         struct wb_write *w = write_new(m, &ext[i]);
 
         w->rpc.file_sync = only && m->pass_sync;
-        w->bracketed = only && m->pass_bracketed;
+        w->only = only;
         send(m, w);
     }
     return true;
-}
-
-static void finish_syncs(struct cache_sync *done)
-{
-    for (struct cache_sync *s = done, *next; s; s = next) {
-        next = s->next;
-        s->done(s);
-    }
 }
 
 void wb_pump(struct cache *c)
@@ -529,7 +568,6 @@ static void pass_end(struct mapping *m, struct cache_sync **done)
     bool started = false; /* a COMMIT, here */
 
     m->pass_active = false;
-    m->pass_state = PASS_IDLE;
     for (struct cache_sync *s = m->syncs, *next; s; s = next) {
         next = s->next;
         if (s->phase != SYNC_WRITE || s->pass > m->pass_no)
@@ -634,10 +672,15 @@ static void write_token(struct mapping *m, const struct wb_write *w)
         return;
     }
     c->no_pre = true;
-    if (w->bracketed && r->done == r->count) {
-        struct token was = m->token;
-
-        token_step(m, &was, &post);
+    if (w->only && r->done == r->count && m->pass_bracket == BRACKET_ASKED) {
+        m->pass_to = post;
+    } else if (w->only && r->done == r->count && m->pass_bracket == BRACKET_PROVEN) {
+        wb_own_change(m, &m->pass_from, &post);
+    } else if (w->only && r->done == r->count && m->pass_bracket == BRACKET_ASSUMED) {
+        if (!m->reval_cur.valid && post.size == mapping_size(m)) {
+            m->token = post;
+            m->token.assumed = true;
+        }
     } else if (c->config.wcc == CACHE_WCC_TRUST && m->token.valid &&
                ts_cmp(post.ctime, m->token.ctime) >= 0) {
         m->token = post;
@@ -688,7 +731,7 @@ void cache_write_done(struct cache_write_rpc *r)
     if (FAULT(error_cleans))
         unwanted = true;
     land(m, r->offset + n, r->offset + r->count, unwanted, unwanted);
-    if (m->pass_active && m->pass_cursor == CURSOR_END && !m->pass_inflight)
+    if (pass_over(m))
         pass_end(m, &done);
     if (!m->commit_running && m->nunstable * PAGE_SIZE >= c->dirty_limit / COMMIT_EVERY)
         commit_start(m);

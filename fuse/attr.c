@@ -125,6 +125,14 @@ bool attr_clock_coarse(struct front *f, const struct token *t)
     return coarse;
 }
 
+bool attr_clock_ticks(struct front *f)
+{
+    pthread_mutex_lock(&f->clock->lock);
+    bool ticks = clock_coarse(&f->clock->time, 1); /* no multiple of any time_delta */
+    pthread_mutex_unlock(&f->clock->lock);
+    return ticks;
+}
+
 int attr_start(struct front *f)
 {
     f->clock = calloc(1, sizeof(*f->clock));
@@ -205,8 +213,9 @@ static bool only_ctime_ours(struct front *f, struct inode *ino, const struct tok
 {
     bool ours = ino->ctime_ours;
     ino->ctime_ours = false;
-    if (!ours || !now->valid || !have->valid || !ts_equal(now->mtime, have->mtime) ||
-        now->size != have->size || now->change != have->change)
+    if (!ours || !now->valid || !have->valid || have->assumed ||
+        !ts_equal(now->mtime, have->mtime) || now->size != have->size ||
+        now->change != have->change)
         return false;
     /* Another change in the tick of the last one would show the same mtime, too. */
     struct token of_mtime = *now;
@@ -235,6 +244,13 @@ static bool accept_file(struct front *f, struct inode *ino, const struct attr *a
         ino->changed_elsewhere = false;
         take(f, ino, attr, sent_ns, changed);
         pages_proven(f, ino);
+        return false;
+    }
+    /* Pages that an own WRITE left: whoever opens the file next looks at them; nobody has it open.
+     */
+    if (have.assumed && token_same(&now, &have) && !ino->opens && f->config.cto) {
+        ino->changed_elsewhere = false;
+        take(f, ino, attr, sent_ns, changed);
         return false;
     }
     take_ownership(ino, attr);

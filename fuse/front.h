@@ -332,6 +332,8 @@ void attr_accept_revalidated(struct front *f, struct inode *ino, const struct at
 bool attr_token_racy(struct front *f, const struct token *t, uint64_t sent_ns);
 /* The server's timestamps are ticks (until its own operations have shown them to be finer). */
 bool attr_clock_coarse(struct front *f, const struct token *t);
+/* ... whatever time it will show next. */
+bool attr_clock_ticks(struct front *f);
 /* True if `now` differs from `have` only in a ctime that an own link, rename or unlink moved; asks
  * once: the mark is taken away. */
 bool attr_only_ctime_ours(struct front *f, struct inode *ino, const struct token *now,

@@ -231,5 +231,14 @@ static void glue_post(void *ctx, struct mapping *m, const struct attr *attr, uin
     attr_accept_own(ctx, host_of(m), &none, &post, &call);
 }
 
+/* OPEN asks, and takes a change of less than a tick ago for one that may have been the last but one
+ * (judge() in revalidate.c). */
+static bool glue_worth_proving(void *ctx, struct mapping *m)
+{
+    struct front *f = ctx;
+
+    return !f->config.cto || !attr_clock_ticks(f);
+}
+
 const struct cache_kernel_ops glue_kernel_ops = {
-    .unmap = glue_unmap, .busy = glue_busy, .post = glue_post};
+    .unmap = glue_unmap, .busy = glue_busy, .post = glue_post, .worth_proving = glue_worth_proving};

@@ -203,7 +203,7 @@ static void post(void *ctx, struct mapping *m, const struct attr *attr, uint64_t
 {
 }
 
-static const struct cache_kernel_ops kernel_ops = {unmap, busy, post};
+static const struct cache_kernel_ops kernel_ops = {.unmap = unmap, .busy = busy, .post = post};
 
 /* ---- life ---- */
 

@@ -437,7 +437,15 @@ static void op_post(void *ctx, struct mapping *m, const struct attr *attr, uint6
     (void)sent_ns;
 }
 
-const struct cache_kernel_ops fk_ops = {op_unmap, op_busy, op_post};
+static bool op_worth_proving(void *ctx, struct mapping *m)
+{
+    struct fake_host *h = mapping_host(m);
+
+    (void)ctx;
+    return !h->no_proof;
+}
+
+const struct cache_kernel_ops fk_ops = {op_unmap, op_busy, op_post, op_worth_proving};
 
 /* ---- system calls ---- */
 

@@ -76,6 +76,7 @@ struct fake_host {
     struct fr_file *file;
     struct fk_file *kernel; /* NULL: a kernel that holds nothing */
     int busy;
+    bool no_proof; /* cache_kernel_ops.worth_proving: no */
 };
 
 extern const struct cache_remote_ops fr_ops;

@@ -824,11 +824,11 @@ static void report_stuck(void *arg)
     (void)arg;
     fprintf(stderr,
             "STUCK seed %llu: pending at the server %u; mapping: dirty %llu inflight %llu unstable "
-            "%llu holds %llu blocked %u pass %d state %u cursor %llu syncs %d commit %d; frames "
+            "%llu holds %llu blocked %u pass %d bracket %u cursor %llu syncs %d commit %d; frames "
             "%u/%u starved %d parked %d\n  again: cache_model --seed %llu --schedules 1\n",
             (unsigned long long)seed_now, W->server.npending, (unsigned long long)m->ndirty,
             (unsigned long long)m->ninflight, (unsigned long long)m->nunstable,
-            (unsigned long long)m->holds, m->blocked, m->pass_active, m->pass_state,
+            (unsigned long long)m->holds, m->blocked, m->pass_active, m->pass_bracket,
             (unsigned long long)m->pass_cursor, m->syncs != NULL, m->commit_running,
             W->c->frames_used, W->c->frames, W->c->starved != NULL, W->c->parked != NULL,
             (unsigned long long)seed_now);
@@ -888,6 +888,7 @@ static void make_world(void)
         abort();
     W->k = fk_new(W->c, 1, W->file, PAGES);
     W->k->on_copy = on_copy;
+    W->k->host.no_proof = seed_now & 1; /* not drawn, so that old seeds play as they did */
     W->k->temporary_pages = old_kernel;
     W->least = least;
     W->k->unmap_without_fence = no_fence;

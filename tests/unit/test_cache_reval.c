@@ -405,6 +405,151 @@ static void bracket_sees_a_foreign_write_before(void **state)
     fixture_end(&f);
 }
 
+/* A cache that has learnt that WRITE tells nothing of before, and byte `off` dirty; the sync of it
+ * has begun. */
+static void bracketed(struct fixture *f, struct fixture_sync *s, uint64_t off)
+{
+    fixture_begin(f, &(struct cache_config){.wcc = CACHE_WCC_BRACKET}, 8 * P);
+    f->server.atomic_pre = false;
+    assert_true(fixture_write(f, 5, "x", 1));
+    assert_int_equal(fixture_sync(f), 0);
+    changed(f);
+    assert_false(changed(f));
+    assert_true(fixture_write(f, off, "y", 1));
+    fixture_sync_start(f, s);
+}
+
+static void bracket_waits_for_no_answer(void **state)
+{
+    struct fixture f;
+    struct fixture_sync s;
+
+    (void)state;
+    bracketed(&f, &s, 5);
+    assert_int_equal(fr_count(&f.server, FR_GETATTR), 1);
+    assert_int_equal(fr_count(&f.server, FR_WRITE), 1);
+    assert_true(fr_find(&f.server, FR_GETATTR, NULL, false)->number <
+                fr_find(&f.server, FR_WRITE, NULL, false)->number);
+    fixture_serve(&f);
+    assert_true(s.done);
+    assert_false(changed(&f));
+    fixture_end(&f);
+}
+
+/* Its answer comes last. Until then nothing is adopted, and whoever waits is not told. */
+static void bracket_may_be_answered_last(void **state)
+{
+    struct fixture f;
+    struct fixture_sync s;
+
+    (void)state;
+    bracketed(&f, &s, 5);
+    fr_apply(fr_find(&f.server, FR_GETATTR, NULL, false));
+    fr_deliver(fr_find(&f.server, FR_WRITE, NULL, false));
+    sim_settle();
+    assert_false(s.done);
+    fixture_serve(&f);
+    assert_true(s.done);
+    assert_int_equal(s.s.error, 0);
+    assert_false(changed(&f));
+    fixture_end(&f);
+}
+
+/* What the server carries out after the WRITE proves nothing, whatever was there before. */
+static void bracket_carried_out_after_the_write_proves_nothing(void **state)
+{
+    struct fixture f;
+    struct fixture_sync s;
+
+    (void)state;
+    bracketed(&f, &s, 5);
+    fr_write(f.file, 3 * P, "\x99", 1);
+    fr_apply(fr_find(&f.server, FR_WRITE, NULL, false));
+    fixture_serve(&f);
+    assert_true(s.done);
+    assert_true(changed(&f));
+    fixture_expect(&f, 3 * P, "\x99", 1);
+    fixture_end(&f);
+}
+
+static void an_error_of_the_bracket_proves_nothing(void **state)
+{
+    struct fixture f;
+    struct fixture_sync s;
+
+    (void)state;
+    bracketed(&f, &s, 5);
+    fr_fail(&f.server, FR_GETATTR, -EIO, 1);
+    fixture_serve(&f);
+    assert_true(s.done);
+    assert_int_equal(s.s.error, 0);
+    assert_true(changed(&f));
+    fixture_end(&f);
+}
+
+/* Where whoever opens the file looks at its pages all the same, nothing is asked; the state of the
+ * file is known, and that nothing is proven of its pages. */
+static void no_bracket_where_nobody_trusts_it(void **state)
+{
+    struct fixture f;
+    uint64_t asked;
+    struct token t, now;
+
+    (void)state;
+    for (int foreign = 0; foreign < 2; foreign++) {
+        fixture_begin(&f, &(struct cache_config){.wcc = CACHE_WCC_BRACKET}, 2 * P);
+        f.server.atomic_pre = false;
+        f.k->host.no_proof = true;
+        assert_true(fixture_write(&f, 5, "x", 1));
+        assert_int_equal(fixture_sync(&f), 0);
+        changed(&f);
+        assert_true(fixture_write(&f, 5, "y", 1));
+        if (foreign)
+            fr_write(f.file, 6, "\x99", 1);
+        asked = f.server.calls[FR_GETATTR];
+        assert_int_equal(fixture_sync(&f), 0);
+        assert_int_equal(f.server.calls[FR_GETATTR], asked);
+        t = mapping_token(f.m);
+
+        struct attr attr = fr_attr(f.file);
+
+        now = token_of(&attr);
+        assert_true(token_same(&t, &now));
+        assert_false(token_equal(&t, &now));
+
+        struct token pre, post;
+
+        fr_setattr_size(f.file, 2 * P, &pre, &post);
+        assert_true(mapping_own_change(f.m, &pre, &post)); /* and it goes on from there */
+        assert_true(changed(&f));
+        fixture_expect(&f, 5, foreign ? "y\x99" : "y\1", 2);
+        assert_false(changed(&f));
+        fixture_end(&f);
+    }
+}
+
+/* Other pages of the file would be dropped for it. */
+static void bracket_protects_the_other_pages(void **state)
+{
+    struct fixture f;
+    uint64_t asked;
+
+    (void)state;
+    fixture_begin(&f, &(struct cache_config){.wcc = CACHE_WCC_BRACKET}, 2 * P);
+    f.server.atomic_pre = false;
+    f.k->host.no_proof = true;
+    assert_true(fixture_write(&f, 5, "x", 1));
+    assert_int_equal(fixture_sync(&f), 0);
+    changed(&f);
+    fixture_expect(&f, P, "\2", 1);
+    assert_true(fixture_write(&f, 5, "y", 1));
+    asked = f.server.calls[FR_GETATTR];
+    assert_int_equal(fixture_sync(&f), 0);
+    assert_int_equal(f.server.calls[FR_GETATTR], asked + 1);
+    assert_false(changed(&f));
+    fixture_end(&f);
+}
+
 static void trust_adopts_its_own_writes(void **state)
 {
     struct fixture f;
@@ -436,6 +581,12 @@ int main(void)
         cmocka_unit_test(strict_takes_own_writes_for_changes),
         cmocka_unit_test(bracket_knows_its_own_writes),
         cmocka_unit_test(bracket_sees_a_foreign_write_before),
+        cmocka_unit_test(bracket_waits_for_no_answer),
+        cmocka_unit_test(bracket_may_be_answered_last),
+        cmocka_unit_test(bracket_carried_out_after_the_write_proves_nothing),
+        cmocka_unit_test(an_error_of_the_bracket_proves_nothing),
+        cmocka_unit_test(no_bracket_where_nobody_trusts_it),
+        cmocka_unit_test(bracket_protects_the_other_pages),
         cmocka_unit_test(trust_adopts_its_own_writes),
     };
 

@@ -23,10 +23,59 @@
 #define INODES  4
 #define THREADS 3
 
-/* lock.c is not linked. */
+/* lock.c is not linked; nor is what attr.c needs to answer the kernel. */
 void lock_table_free(struct inode *ino)
 {
     assert_null(ino->locks);
+}
+
+struct op *op_new(struct front *front, fuse_req_t req, struct inode *ino)
+{
+    (void)front, (void)req, (void)ino;
+    abort();
+}
+
+void op_submit(struct op *op, enum remote_op what, void (*done)(struct remote_call *))
+{
+    (void)op, (void)what, (void)done;
+    abort();
+}
+
+bool op_claim(struct op *op)
+{
+    (void)op;
+    abort();
+}
+
+void op_fail(struct op *op, int error)
+{
+    (void)op, (void)error;
+    abort();
+}
+
+void op_end(struct op *op)
+{
+    (void)op;
+    abort();
+}
+
+bool unmap_is_helper(struct front *front, pid_t pid)
+{
+    (void)front, (void)pid;
+    abort();
+}
+
+static unsigned revalidations;
+
+void revalidate_later(struct front *front, struct inode *ino)
+{
+    (void)front, (void)ino;
+    revalidations++;
+}
+
+void revalidate_sooner(struct front *front, struct inode *ino)
+{
+    (void)front, (void)ino;
 }
 
 /* ---- the server ---- */
@@ -363,6 +412,112 @@ static void write_byte(struct inode *ino, uint64_t page, uint8_t byte)
     assert_int_equal(g.w.error, 0);
 }
 
+/* ---- attributes and an assumed token ---- */
+
+static void refused(struct remote *remote, struct remote_call *call)
+{
+    (void)remote;
+    assert_int_equal(call->op, REMOTE_FSINFO);
+    call->error = -EIO;
+    call->done(call);
+}
+
+static const struct remote_ops refusing_ops = {.submit = refused};
+
+/* The attributes that the server has, in a reply to GETATTR sent now. */
+static void told(struct inode *ino, const struct attr *attr)
+{
+    struct remote_post post = {.valid = true, .attr = *attr};
+    struct remote_call call = {.op = REMOTE_GETATTR, .sent_ns = now_ns(), .replied_ns = now_ns()};
+
+    attr_accept(f, ino, &post, &call);
+}
+
+/* A file written here, whose token nobody proved: its attributes are the server's, and cost nothing
+ * more than others; its pages are not proven by them, and who has it open hears of it. */
+static void assumed_token_is_good_for_attributes_alone(void **state)
+{
+    struct remote remote = {.ops = &refusing_ops};
+
+    (void)state;
+    begin(INODES, 256);
+    f->remote = &remote;
+    f->config.acregmin_ns = f->config.acregmax_ns = 3600000000000;
+    assert_int_equal(attr_start(f), 0);
+
+    struct inode *ino = use(known(0));
+    struct attr attr = ino->rec->attr;
+
+    read_byte(ino, 0, false);
+    attr.ctime.tv_sec++;
+    attr.mtime = attr.ctime;
+
+    struct token t = token_of(&attr);
+
+    t.assumed = true;
+    mapping_set_token(ino->map, &t);
+    revalidations = 0;
+    ino->pages_expire_ns = 1;
+    told(ino, &attr);
+    assert_int_equal(revalidations, 0);
+    assert_true(attr_fresh(ino));
+    assert_int_equal(ino->pages_expire_ns, 1);
+    assert_true(ts_equal(ino->rec->attr.ctime, attr.ctime));
+    assert_true(mapping_token(ino->map).assumed);
+
+    ino->opens = 1;
+    told(ino, &attr);
+    assert_int_equal(revalidations, 1);
+    assert_int_equal(ino->pages_expire_ns, 1);
+    ino->opens = 0;
+    f->config.cto = false; /* an open does not look */
+    told(ino, &attr);
+    assert_int_equal(revalidations, 2);
+    f->config.cto = true;
+    attr.ctime.tv_sec++;
+    told(ino, &attr);
+    assert_int_equal(revalidations, 3);
+    assert_true(ino->changed_elsewhere);
+
+    /* A rename of ours does not prove it either. */
+    t.ctime.tv_sec = 1;
+    mapping_set_token(ino->map, &t);
+    ino->ctime_ours = true;
+    told(ino, &attr);
+    assert_int_equal(revalidations, 4);
+    attr_stop(f);
+    inode_unref(f, ino);
+    end();
+}
+
+static void clock_is_of_ticks_until_own_changes_show_more(void **state)
+{
+    struct remote remote = {.ops = &refusing_ops};
+    struct remote_wcc none = {0};
+
+    (void)state;
+    begin(INODES, 256);
+    f->remote = &remote;
+    assert_int_equal(attr_start(f), 0);
+
+    struct inode *ino = use(known(0));
+    struct remote_post post = {.valid = true, .attr = ino->rec->attr};
+    uint64_t now = now_ns();
+
+    assert_true(attr_clock_ticks(f));
+    for (unsigned i = 0; i < 2; i++) {
+        struct remote_call call = {
+            .op = REMOTE_SETATTR, .sent_ns = now + i * 1000, .replied_ns = now + i * 1000 + 500};
+
+        post.attr.ctime.tv_nsec += 1000;
+        attr_accept_own(f, ino, &none, &post, &call);
+    }
+    assert_false(attr_clock_ticks(f));
+    attr_stop(f);
+    inode_unref(f, ino);
+    end();
+}
+
 /* ---- alone ---- */
 
 static void file_that_was_only_looked_at_has_no_mapping(void **state)
@@ -659,6 +814,8 @@ int main(void)
         cmocka_unit_test(mapping_stays_while_the_kernel_may_have_pages),
         cmocka_unit_test(mapping_stays_while_the_server_lacks_bytes),
         cmocka_unit_test(mapping_stays_while_its_size_or_token_is_its_own),
+        cmocka_unit_test(assumed_token_is_good_for_attributes_alone),
+        cmocka_unit_test(clock_is_of_ticks_until_own_changes_show_more),
         cmocka_unit_test(mapping_stays_while_an_error_is_not_made_good),
         cmocka_unit_test(old_mapping_goes_after_a_new_one_was_made),
         cmocka_unit_test(mappings_come_and_go_under_their_users),

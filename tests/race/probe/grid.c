@@ -178,7 +178,7 @@ void grid_writer(struct probe *p, void *arg)
     h.fd = file_open(p, w->way, g->name, O_RDWR);
     if (w->way->map)
         h.map = file_map(p, w->way, g->name, h.fd, 0, grid_bytes(g), true);
-    for (long turn = 0; !p->sh->stop; turn++) {
+    while (!p->sh->stop) {
         beat(p);
         int n = 1 + (int)rng_below(&h.rng, 8);
         for (int j = 0; j < n; j++) {

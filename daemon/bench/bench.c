@@ -72,7 +72,7 @@ int verb_bench(int argc, const char **argv)
     for (const struct benchmark *b = benchmarks; b->name; b++) {
         names[n++] = b->name;
         if (strcmp(b->name, argv[1]) == 0) {
-            char name[32];
+            static char name[32]; /* of argv: outlives this */
             snprintf(name, sizeof name, "bench %s", b->name);
             argv[1] = name;
             if (b->measures)

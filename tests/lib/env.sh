@@ -132,13 +132,16 @@ server_ganesha() {
         }
     fi
     PORT=2049 MOUNT_PORT=20048
-    # Newer ones want CAP_SYS_RESOURCE, or to be told that they need not have it; older ones do not know the word.
-    local modern=""
-    ! grep -qs Allow_Set_Io_Flusher_Fail /usr/lib/ganesha/libganesha_nfsd.so || modern="Allow_Set_Io_Flusher_Fail = true;"
+    # Newer ones want CAP_SYS_RESOURCE, or to be told that they need not have it; older ones do not know
+    # the word. And they keep a name for a file that was replaced behind their back.
+    local core="" cache=""
+    if grep -qs Allow_Set_Io_Flusher_Fail /usr/lib/ganesha/libganesha_nfsd.so; then
+        core="Allow_Set_Io_Flusher_Fail = true;" cache="MDCACHE { Dir_Chunk = 0; }"
+    fi
     cat >"$T/ganesha.conf" <<END
 NFS_Core_Param {
     NFS_Protocols = 3; NFS_Port = $PORT; MNT_Port = $MOUNT_PORT; Bind_addr = 127.0.0.1;
-    Enable_NLM = false; Enable_RQUOTA = false; mount_path_pseudo = false; Plugins_Dir = $GANESHA_LIB; $modern
+    Enable_NLM = false; Enable_RQUOTA = false; mount_path_pseudo = false; Plugins_Dir = $GANESHA_LIB; $core
 }
 NFS_KRB5 { Active_krb5 = false; }
 NFSv4 { RecoveryBackend = fs; RecoveryRoot = $T/recovery; Graceless = true; }
@@ -149,6 +152,7 @@ EXPORT {
     Attr_Expiration_Time = 0;
     FSAL { Name = VFS; }
 }
+$cache
 LOG { Default_Log_Level = EVENT; }
 END
     mkdir -p "$T/recovery"

@@ -2,11 +2,13 @@
 /*
  * Open files: open, flush, release, fsync, lseek.
  *
- * OPEN asks the server: LOOKUP of the name by which the kernel has the file (name_asked), else
+ * OPEN asks the server: LOOKUP of the name by which the kernel has the file (name_judge), else
  * GETATTR; and ACCESS with the caller's credential where the kernel does not check permissions
- * itself, unless that was asked since ctime last moved. It revalidates what is cached if the file
- * changed, and replies with keep_cache always: what the kernel holds is then known to be right. The
- * first writer of a file whose pages the kernel may hold without a twin waits for an unmap as well.
+ * itself, unless that was asked since ctime last moved. Both leave together where it is plain that
+ * both are wanted: ACCESS by the handle that is opened, so that its answer is thrown away should
+ * the name turn out to be another file's. OPEN revalidates what is cached if the file changed, and
+ * replies with keep_cache always: what the kernel holds is then known to be right. The first writer
+ * of a file whose pages the kernel may hold without a twin waits for an unmap as well.
  *
  * FLUSH and FSYNC write back and commit, and report each error of writing back once to each
  * descriptor (invariant I7). FSYNC is called under the kernel's inode lock: it waits for the
@@ -315,9 +317,8 @@ static void open_checked(struct op *op, const struct remote_call *asked)
         revalidate(f, op->ino, false, &w->wait);
 }
 
-static void access_done(struct remote_call *call)
+static void access_judge(struct op *op, const struct remote_call *call)
 {
-    struct op *op = op_of(call);
     uint32_t want = access_wanted((int)op->u[0]);
 
     access_note(op->front, op->ino, &op->cred, call);
@@ -335,6 +336,13 @@ static void access_done(struct remote_call *call)
     op->u[1] = fills_pages(op->front, (int)op->u[0]) && !(call->u.access.allowed & R_OK);
     open_checked(op, call->post.valid ? call : NULL);
 }
+
+static void access_done(struct remote_call *call)
+{
+    access_judge(op_of(call), call);
+}
+
+#define OPEN_ACCESS (R_OK | W_OK | X_OK) /* what is asked for, whatever this open needs of it */
 
 /* Must ACCESS be asked? */
 static bool asks_access(struct op *op, const struct attr *now)
@@ -355,8 +363,18 @@ static void open_inode(struct op *op)
         open_checked(op, NULL);
         return;
     }
-    op->call.u.access.want = R_OK | W_OK | X_OK;
+    op->call.u.access.want = OPEN_ACCESS;
     op_submit(op, REMOTE_ACCESS, access_done);
+}
+
+static void open_by_handle(struct op *op, const struct remote_call *access)
+{
+    if (access) {
+        access_judge(op, access);
+        return;
+    }
+    op_reset_call(op);
+    open_inode(op);
 }
 
 /*
@@ -377,9 +395,9 @@ static bool lost_a_link(struct inode *ino, const struct attr *now)
     return lost;
 }
 
-static void name_asked(struct remote_call *call)
+static void name_judge(struct op *op, const struct remote_call *access)
 {
-    struct op *op = op_of(call);
+    const struct remote_call *call = &op->call;
     struct front *f = op->front;
 
     if (call->dir_post.valid)
@@ -400,8 +418,7 @@ static void name_asked(struct remote_call *call)
     }
     /* The directory cannot be searched by this caller, who came another way, or is gone. */
     if (call->error || !call->has_obj || !call->post.valid) {
-        op_reset_call(op);
-        open_inode(op);
+        open_by_handle(op, access);
         return;
     }
     if (lost_a_link(op->ino, &call->post.attr)) {
@@ -413,8 +430,57 @@ static void name_asked(struct remote_call *call)
         open_checked(op, call);
         return;
     }
-    op_reset_call(op);
-    open_inode(op);
+    open_by_handle(op, access);
+}
+
+/* op->p[1]: ACCESS, beside the LOOKUP of op->call; NULL: was not asked. */
+struct beside {
+    struct remote_call access;
+    atomic_uint left; /* unanswered, of the two */
+};
+
+static void one_answered(struct op *op)
+{
+    struct beside *beside = op->p[1];
+
+    if (beside && atomic_fetch_sub(&beside->left, 1) != 1)
+        return;
+    op->p[1] = NULL;
+    name_judge(op, beside ? &beside->access : NULL);
+    free(beside);
+}
+
+static void one_asked(struct remote_call *call)
+{
+    one_answered(op_of(call));
+}
+
+/* Is ACCESS wanted, as far as is known before the LOOKUP's answer? */
+static struct beside *ask_beside(struct op *op)
+{
+    struct attr now;
+
+    pthread_mutex_lock(inode_lock(op->ino));
+
+    bool valid = op->ino->attr_valid;
+
+    now = op->ino->rec->attr;
+    pthread_mutex_unlock(inode_lock(op->ino));
+    if (!asks_access(op, valid ? &now : NULL))
+        return NULL;
+
+    struct beside *beside = calloc(1, sizeof *beside);
+
+    if (!beside)
+        return NULL; /* then in turn */
+    atomic_init(&beside->left, 2);
+    beside->access.op = REMOTE_ACCESS;
+    beside->access.cred = &op->cred;
+    beside->access.fh = op->ino->rec->fh;
+    beside->access.u.access.want = OPEN_ACCESS;
+    beside->access.done = one_asked;
+    beside->access.arg = op;
+    return beside;
 }
 
 static void open_go(struct op *op)
@@ -425,8 +491,14 @@ static void open_go(struct op *op)
         open_inode(op);
         return;
     }
+
+    struct beside *beside = ask_beside(op);
+
+    op->p[1] = beside;
     op->call.name = op->name;
-    op_submit_fh(op, REMOTE_LOOKUP, &op->ino2->rec->fh, name_asked);
+    op_submit_fh(op, REMOTE_LOOKUP, &op->ino2->rec->fh, one_asked);
+    if (beside) /* the op waits for both */
+        remote_submit(f->remote, &beside->access);
 }
 
 static void open_own(struct front *f, fuse_req_t req, struct inode *ino, int flags)

@@ -198,6 +198,27 @@ test_open_races() {
         --rounds "$(by_length 300 2000 10000)" "$T/a" && mount_stop a
 }
 
+# OPEN asks whether the name is still that file's and who may open it, and waits for neither before
+# it asks for the other; what it is told counts.
+test_open_asks_in_one() {
+    local pid access
+    only_embedded || return 77
+    server_start && mount_start a && echo content >"$EXPORT/f" && stat "$T/a/f" >/dev/null || return
+    access=0 # mounting asks as well
+    holds a 's["rpc"].get("ACCESS", {"calls": 0})["calls"] == 1' && access=1
+    server_say pause || return
+    cat "$T/a/f" >"$T/read" &
+    pid=$!
+    wait_for 10 holds a 's["rpc"]["LOOKUP"]["calls"] == 2 and s["rpc"]["ACCESS"]["calls"] == 1 + '$access || {
+        echo "LOOKUP is sent, and ACCESS is not"
+        server_say resume
+        return 1
+    }
+    server_say resume && wait $pid && [ "$(cat "$T/read")" = content ] || return
+    chmod 000 "$EXPORT/f" && stat "$T/a/f" >/dev/null && mv "$EXPORT/f" "$EXPORT/g" && echo other >"$EXPORT/f" &&
+        chmod 644 "$EXPORT/f" && [ "$(cat "$T/a/f")" = other ]
+}
+
 # A file that was removed while it was open goes at its last close. Who opens it while it goes (by a
 # descriptor that keeps the kernel's way to it) finds it gone, or has it for good.
 test_open_while_a_removed_file_goes() {

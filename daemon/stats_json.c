@@ -12,6 +12,7 @@
  * misses evicted alarms} readahead     {pages used wasted} fetch         {rpcs bytes again}
  *   writeback     {writes bytes commits errors verifier_changes throttled}
  *   revalidation  {asked changed dropped kept second_unmaps}
+ *   ahead         {lookups listings entries held}  (fuse/ahead.c)
  *   rpc           {PROCEDURE: {calls errors retransmits jukebox bytes_out bytes_in
  *                  mean_us p50_us p90_us p99_us max_us}}
  *   network       {connections up reconnects retransmits timeouts garbled}
@@ -146,6 +147,19 @@ static void add_cache(json_t *root, const struct mount_state *m)
     json_object_set_new(root, "revalidation", r);
 }
 
+static void add_ahead(json_t *root, const struct mount_state *m)
+{
+    struct ahead_stats s;
+    json_t *a = json_object();
+
+    ahead_stats(m->front, &s);
+    put(a, "lookups", s.lookups);
+    put(a, "listings", s.listings);
+    put(a, "entries", s.entries);
+    put(a, "held", s.held);
+    json_object_set_new(root, "ahead", a);
+}
+
 static json_t *procedure(const struct nfs3_proc_stats *p)
 {
     json_t *o = json_object();
@@ -216,6 +230,7 @@ char *stats_json(const struct mount_state *m)
     json_object_set_new(root, "version", text(NFSCACHED_VERSION));
     put(root, "uptime_s", (now_ns() - m->start_ns) / 1000000000u);
     add_cache(root, m);
+    add_ahead(root, m);
     char *out = NULL;
     if (add_network(root, m) == 0) {
         json_object_set_new(root, "files", files(m));

@@ -168,13 +168,14 @@ static void take(struct front *f, struct inode *ino, const struct attr *attr, ui
     uint64_t min = dir ? f->config.acdirmin_ns : f->config.acregmin_ns;
     uint64_t max = dir ? f->config.acdirmax_ns : f->config.acregmax_ns;
     /* Open files are asked for before it is over (due.h). */
-    bool expired = ino->attr_valid && sent_ns + ino->attr_timeout_ns / 2 >= ino->attr_expires_ns;
-    ino->attr_timeout_ns =
-        clock_next_timeout(ino->attr_timeout_ns, min, max, changed || !ino->attr_valid, expired);
+    uint64_t timeout = inode_attr_timeout(ino);
+    bool expired = ino->attr_valid && sent_ns + timeout / 2 >= ino->attr_expires_ns;
+    timeout = clock_next_timeout(timeout, min, max, changed || !ino->attr_valid, expired) / 1000000;
+    ino->attr_timeout_ms = timeout < UINT32_MAX ? (uint32_t)timeout : UINT32_MAX;
     ino->rec->attr = *attr;
     ino->attr_valid = true;
     ino->attr_sent_ns = sent_ns;
-    ino->attr_expires_ns = sent_ns + ino->attr_timeout_ns;
+    ino->attr_expires_ns = sent_ns + inode_attr_timeout(ino);
 }
 
 /* What the pages hold is what these attributes name. */
@@ -376,7 +377,7 @@ bool attr_only_ctime_ours(struct front *f, struct inode *ino, const struct token
 /* `now` may lag behind the clock that counts: a timeout of 0 (noac) is none at all. */
 static bool attr_in_time(const struct inode *ino, uint64_t now)
 {
-    return ino->attr_valid && !ino->changed_elsewhere && ino->attr_timeout_ns &&
+    return ino->attr_valid && !ino->changed_elsewhere && ino->attr_timeout_ms &&
            ino->attr_expires_ns > now;
 }
 
@@ -495,6 +496,8 @@ void front_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     }
     bool changed = changed_elsewhere(ino);
     if (attr_fresh(ino) || changed || unmap_is_helper(f, fuse_req_ctx(req)->pid)) {
+        if (!changed)
+            ahead_getattr(f, ino, req, false);
         getattr_reply(f, req, ino);
         if (changed)
             revalidate_later(f, ino);
@@ -503,6 +506,8 @@ void front_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     }
     struct op *op = op_new(f, req, ino);
     inode_unref(f, ino);
-    if (op)
-        op_submit(op, REMOTE_GETATTR, getattr_done);
+    if (!op)
+        return;
+    ahead_getattr(f, op->ino, req, true);
+    op_submit(op, REMOTE_GETATTR, getattr_done);
 }

@@ -48,7 +48,8 @@ struct chunk {
     uint64_t start;
     struct remote_dirent *pos; /* what follows pos_cookie; NULL: the end of the chunk */
     uint64_t pos_cookie;
-    struct token token; /* of the directory, from the same reply */
+    struct token token;     /* of the directory, from the same reply */
+    uint32_t before, proof; /* ahead.c: its verifier when the call was sent; what the names prove */
 };
 
 /* An open directory; outlives its RELEASEDIR while a call of a killed reader is in flight. */
@@ -181,9 +182,10 @@ static bool slice_add(struct op *op, struct slice *s, struct chunk *c,
     if (ino) {
         attr_accept(f, ino, &e->post, &c->call);
         if (slice_note(s, ino)) {
-            names_set(f, op->ino, e->name, ino);
+            names_confirm(f, op->ino, e->name, ino, c->proof, c->call.sent_ns);
             attr_fill_entry(f, ino, &param);
             param.entry_timeout = name_valid;
+            names_told(ino, name_valid);
             s->valid = shorter(s->valid, shorter(name_valid, param.attr_timeout));
         } else {
             inode_unref(f, ino);
@@ -274,6 +276,7 @@ static void chunk_submit(struct op *op, struct dir *d, struct chunk *c)
     c->call.u.readdir.plus = op->u[2] && f->config.rdirplus;
     c->call.done = chunk_done;
     c->call.arg = c;
+    c->before = names_verifier(op->ino);
     remote_submit(f->remote, &c->call);
 }
 
@@ -318,6 +321,7 @@ static void chunk_done(struct remote_call *call)
     if (call->post.valid) {
         attr_accept(f, op->ino, &call->post, call);
         c->token = token_of(&call->post.attr);
+        c->proof = ahead_proof(f, c->before, &call->post, call);
     }
     if (!err && !chunk_is_sane(c))
         err = -EIO;

@@ -9,6 +9,7 @@
  *              long
  *   name.c     lookup, create, mkdir, symlink, mknod, link, rename, unlink (silly rename), rmdir
  *   names.c    by which name the kernel last got an inode
+ *   ahead.c    LOOKUPs that are answered here, attributes fetched before they are asked for
  *   silly.c    files removed while open
  *   dir.c      opendir, readdir, readdirplus
  *   setattr.c  setattr, truncation among them
@@ -100,8 +101,9 @@ struct inode_times {
 
 struct inode {
     uint32_t magic;
-    uint32_t index;   /* of its record in the arena */
-    uint32_t type;    /* S_IFMT of its mode; with `fileid` what never changes */
+    uint32_t index;          /* of its record in the arena */
+    uint16_t type;           /* S_IFMT of its mode; with `fileid` what never changes */
+    uint16_t access_allowed; /* with access_cred, below */
     atomic_uint refs; /* ours: open files, ops in flight, a busy mapping; beside the kernel's */
     uint64_t fileid;  /* 0: the root's, not known yet */
     struct inode_rec *rec; /* handle, attributes, lookup count */
@@ -114,7 +116,10 @@ struct inode {
 
     /* attribute cache (attr.c); under inode_lock() */
     uint64_t attr_sent_ns;    /* when the call that brought the attributes was sent */
-    uint64_t attr_timeout_ns; /* adaptive: from ac*min, doubling to ac*max while unchanged */
+    uint32_t attr_timeout_ms; /* adaptive: from ac*min, doubling to ac*max while unchanged */
+    /* Until when the kernel may rely on the name below, in ms of CLOCK_MONOTONIC (they wrap); 0: it
+     * was not told. Atomic. */
+    uint32_t name_told_ms;
     _Atomic uint64_t attr_expires_ns; /* CLOCK_MONOTONIC; the timer reads it without the lock */
     /* Until then the pages are taken for what the server has. A reply to an own WRITE does not move
      * it: it proves nothing about the pages. Read by the timer without the lock. */
@@ -132,7 +137,7 @@ struct inode {
 
     /* the last ACCESS (misc.c); under inode_lock() */
     uint16_t access_cred; /* 0: none */
-    uint16_t access_allowed;
+    uint32_t name_verf;   /* names.c: at which token of the directory; table lock */
     uint32_t fh_hash;     /* by handle (inode.c); table lock */
     int64_t access_ctime; /* what the ACCESS was true for; ns */
 
@@ -144,7 +149,7 @@ struct inode {
     struct silly *silly;      /* silly.c: renamed away while open; NULL otherwise */
     struct inode *fh_next;    /* by handle; table lock */
     struct inode *name_next;  /* names.c; table lock */
-    char *name;               /* of regular files with cto: that name ... */
+    char *name;               /* that name, if it is kept ... */
     fuse_ino_t name_dir;      /* ... in this directory */
     uint64_t name_hash;       /* of (directory, name) by which the kernel last got it; 0: none */
 };
@@ -157,6 +162,11 @@ extern pthread_mutex_t inode_locks[INODE_LOCKS];
 static inline pthread_mutex_t *inode_lock(const struct inode *ino)
 {
     return &inode_locks[ino->index % INODE_LOCKS];
+}
+
+static inline uint64_t inode_attr_timeout(const struct inode *ino)
+{
+    return ino->attr_timeout_ms * 1000000ull;
 }
 
 /* ---- a request in flight ------------------------------------------------------------------ */
@@ -261,6 +271,7 @@ struct front {
     struct server_clock *clock;  /* attr.c: the server's clock and its granularity */
     atomic_uint times_running;   /* times.c: sent after the last close, not yet answered */
     struct names *names;         /* names.c */
+    struct ahead *ahead;         /* ahead.c */
     struct silly *silly;         /* silly.c; op lock */
     struct session_state *state; /* session.c */
     atomic_bool posix_locks;     /* somebody locks here (lock.c) */

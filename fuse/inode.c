@@ -373,6 +373,8 @@ void inode_forget(struct front *f, struct inode *ino, uint64_t n)
         }
     } while (!__atomic_compare_exchange_n(&ino->rec->nlookup, &had, had - n, true, __ATOMIC_RELAXED,
                                           __ATOMIC_RELAXED));
+    if (had == n)
+        __atomic_store_n(&ino->name_told_ms, 0, __ATOMIC_RELAXED);
 }
 
 static void forget_one(struct front *f, fuse_ino_t nodeid, uint64_t n)

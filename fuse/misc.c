@@ -97,6 +97,20 @@ void access_note(struct front *f, struct inode *ino, const struct cred *cred,
     pthread_mutex_unlock(inode_lock(ino));
 }
 
+void access_note_search(struct front *f, struct inode *dir, const struct cred *cred,
+                        struct timespec ctime)
+{
+    uint16_t who = credtab_intern(f->creds, cred);
+
+    pthread_mutex_lock(inode_lock(dir));
+    if (dir->access_cred != who || dir->access_ctime != clock_ns(ctime))
+        dir->access_allowed = 0;
+    dir->access_cred = who;
+    dir->access_allowed |= X_OK;
+    dir->access_ctime = clock_ns(ctime);
+    pthread_mutex_unlock(inode_lock(dir));
+}
+
 bool access_known(struct front *f, struct inode *ino, const struct cred *cred, uint32_t want,
                   struct timespec ctime)
 {

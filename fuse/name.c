@@ -97,8 +97,9 @@ void op_submit_fh(struct op *op, enum remote_op what, const struct fh *fh,
 /* ---- the entry ---------------------------------------------------------------------------- */
 
 enum entry_kind { ENTRY_LOOKUP, ENTRY_MAKE, ENTRY_CREATE };
-/* op->u: [0] flags of open(2), [1] kind.
- * op->p: [0] the object's handle (owned), kept while its attributes are asked for. */
+/* op->u: [0] flags of open(2), [1] kind; of a LOOKUP: [2] verifier of the directory (names.c) when
+ * it was sent, then what its reply proves, [3] when it was sent. op->p: [0] the object's handle
+ * (owned), kept while its attributes are asked for. */
 
 static void entry_fill(struct op *op, struct inode *dir, struct inode *ino,
                        struct fuse_entry_param *e)
@@ -106,6 +107,7 @@ static void entry_fill(struct op *op, struct inode *dir, struct inode *ino,
     memset(e, 0, sizeof(*e));
     attr_fill_entry(op->front, ino, e);
     e->entry_timeout = name_timeout(op->front, dir, false);
+    names_told(ino, e->entry_timeout);
 }
 
 /* A killed caller was told EINTR, and its operation made the name all the same: the kernel still
@@ -161,15 +163,12 @@ static void create_reply(struct op *op, struct inode *dir, struct inode *ino)
 /* A LOOKUP of the kernel's, to see whether its entry still holds, goes beside our own changes of
  * the directory: a reply from before one says nothing of the name any more. An unlink(2) that
  * believed it would take the wrong file for its victim, and remove one that is open. */
-static bool overtaken(const struct op *op, struct inode *dir)
+static void entry_name(struct op *op, struct inode *dir, struct inode *ino)
 {
-    if (op->u[1] != ENTRY_LOOKUP)
-        return false;
-    pthread_mutex_lock(inode_lock(dir));
-    bool late = dir->own_change_ns >= op->call.sent_ns;
-
-    pthread_mutex_unlock(inode_lock(dir));
-    return late;
+    if (op->u[1] == ENTRY_LOOKUP)
+        names_confirm(op->front, dir, op->name, ino, (uint32_t)op->u[2], op->u[3]);
+    else
+        names_set(op->front, dir, op->name, ino);
 }
 
 static void entry_got(struct op *op, const struct fh *obj, const struct remote_post *post)
@@ -189,8 +188,7 @@ static void entry_got(struct op *op, const struct fh *obj, const struct remote_p
         return;
     }
     attr_accept(f, ino, post, &op->call);
-    if (!overtaken(op, dir))
-        names_set(f, dir, op->name, ino);
+    entry_name(op, dir, ino);
     if (create && !(op->u[0] & O_EXCL) &&
         (known || post->attr.size > 0 || post->attr.nlink > 1 || !S_ISREG(post->attr.mode)))
         op_fail(op, ESTALE); /* it was there before: let the kernel look, check and open it */
@@ -281,6 +279,9 @@ static void lookup_done(struct remote_call *call)
         op_fail(op, -call->error);
         return;
     }
+    op->u[2] = ahead_proof(f, (uint32_t)op->u[2], &call->dir_post, call);
+    op->u[3] = call->sent_ns;
+    ahead_looked_up(f, op->ino, call);
     entry_done(call);
 }
 
@@ -345,19 +346,46 @@ static bool lookup_helper(fuse_req_t req, fuse_ino_t parent, const char *name)
     return true;
 }
 
+/* By what is known here. False: the server has to be asked. */
+static bool lookup_known(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct front *f = front_of(req);
+    struct inode *dir = inode_by_nodeid(f, parent), *ino = NULL;
+    struct fuse_entry_param e;
+    struct cred cred;
+
+    if (dir) {
+        req_cred(f, req, &cred);
+        ino = ahead_lookup(f, dir, name, &cred);
+    }
+    if (ino) {
+        attr_fill_entry(f, ino, &e);
+        e.entry_timeout = name_timeout(f, dir, false);
+        names_told(ino, e.entry_timeout);
+        inode_lookup_add(ino, 1);
+        if (fuse_reply_entry(req, &e) != 0)
+            inode_forget(f, ino, 1);
+        inode_unref(f, ino);
+    }
+    if (dir)
+        inode_unref(f, dir);
+    return ino;
+}
+
 void front_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     if (strcmp(name, ".") == 0 || (strcmp(name, "..") == 0 && parent == FUSE_ROOT_ID)) {
         lookup_self(req, parent);
         return;
     }
-    if (lookup_helper(req, parent, name))
+    if (lookup_helper(req, parent, name) || lookup_known(req, parent, name))
         return;
     struct op *op = name_op(req, parent, name);
 
     if (!op)
         return;
     op->u[1] = ENTRY_LOOKUP;
+    op->u[2] = names_verifier(op->ino);
     op_submit(op, REMOTE_LOOKUP, lookup_done);
 }
 

@@ -13,8 +13,11 @@
  * be wrong when the name was replaced elsewhere since; then the server's answer to the operation
  * decides, as it does for the kernel's own client, which trusts its dentry.
  *
- * Of regular files the name itself is kept as well, if close-to-open is promised (cto): an OPEN
- * then asks for the name, not for the handle, and so sees that the file was replaced (file.c).
+ * The name itself is kept as well, if close-to-open is promised (cto) or names may be relied on
+ * (lookupcache): an OPEN asks for the name, not for the handle, and so sees that the file was
+ * replaced (file.c); and a LOOKUP of it may be answered without asking (ahead.c), when the
+ * directory's token is still that at which the server last confirmed it. Of the token 32 bits of
+ * hash are kept, the verifier (nfs_set_verifier of the kernel's client).
  *
  * All under the table lock.
  */
@@ -101,6 +104,8 @@ void names_forget_locked(struct front *f, struct inode *ino)
         *at = ino->name_next;
     ino->name_hash = 0;
     ino->name_next = NULL;
+    ino->name_verf = 0;
+    __atomic_store_n(&ino->name_told_ms, 0, __ATOMIC_RELAXED);
     free(ino->name);
     ino->name = NULL;
 }
@@ -115,7 +120,85 @@ bool names_have_links(struct front *f)
     return atomic_load_explicit(&f->names->links, memory_order_relaxed);
 }
 
+uint32_t names_token_verifier(const struct token *t)
+{
+    uint64_t h = mix((uint64_t)t->ctime.tv_sec << 30 ^ (uint64_t)t->ctime.tv_nsec);
+
+    h = mix(h ^ (uint64_t)t->mtime.tv_sec << 30 ^ (uint64_t)t->mtime.tv_nsec);
+    h = mix(mix(h ^ t->size) ^ t->change);
+    if (!t->valid)
+        return 0;
+    return (uint32_t)h ? (uint32_t)h : 1;
+}
+
+uint32_t names_verifier(struct inode *dir)
+{
+    pthread_mutex_lock(inode_lock(dir));
+    struct token now = token_of(&dir->rec->attr);
+
+    now.valid = dir->attr_valid;
+    pthread_mutex_unlock(inode_lock(dir));
+    return names_token_verifier(&now);
+}
+
+/* Longer than the kernel's clock, which counts in ticks, may make of it. */
+#define TOLD_SLACK_MS 20
+
+static uint32_t now_ms(void)
+{
+    return (uint32_t)(now_coarse_ns() / 1000000);
+}
+
+void names_told(struct inode *ino, double seconds)
+{
+    uint32_t ms = seconds < 86400 ? (uint32_t)(seconds * 1e3) : 86400000;
+
+    if (seconds <= 0)
+        return;
+    ms += now_ms() + TOLD_SLACK_MS;
+    __atomic_store_n(&ino->name_told_ms, ms ? ms : 1, __ATOMIC_RELAXED);
+}
+
+static bool kernel_has_name(const struct inode *ino)
+{
+    uint32_t told = __atomic_load_n(&ino->name_told_ms, __ATOMIC_RELAXED);
+
+    return told && (int32_t)(told - now_ms()) > 0;
+}
+
+static bool is_name_of(const struct inode *ino, struct inode *dir, const char *name)
+{
+    return ino->name && ino->name_dir == dir->nodeid && strcmp(ino->name, name) == 0;
+}
+
+/* Table lock held. */
+static void names_put(struct front *f, struct inode *dir, const char *name, uint64_t hash,
+                      struct inode *ino)
+{
+    struct inode *old = *names_slot(f, hash);
+
+    if (old)
+        names_forget_locked(f, old);
+    names_forget_locked(f, ino);
+
+    struct inode **at = &f->names->bucket[hash & f->names->mask];
+
+    ino->name_hash = hash;
+    ino->name_next = *at;
+    *at = ino;
+    if ((f->config.cto && S_ISREG(ino->type)) || f->config.lookupcache != FRONT_LOOKUPCACHE_NONE) {
+        ino->name = strdup(name);
+        ino->name_dir = dir->nodeid;
+    }
+}
+
 void names_set(struct front *f, struct inode *dir, const char *name, struct inode *ino)
+{
+    names_confirm(f, dir, name, ino, 0, UINT64_MAX);
+}
+
+bool names_confirm(struct front *f, struct inode *dir, const char *name, struct inode *ino,
+                   uint32_t verf, uint64_t sent_ns)
 {
     uint64_t hash = name_hash(dir, name);
 
@@ -128,24 +211,44 @@ void names_set(struct front *f, struct inode *dir, const char *name, struct inod
             names_note_link(f);
     }
     pthread_mutex_lock(&f->table_lock);
-    if (ino->name_hash != hash) {
-        struct inode *old = *names_slot(f, hash);
+    /* Own operations note their end before they take names away: not later than here. */
+    pthread_mutex_lock(inode_lock(dir));
+    bool late = dir->own_change_ns >= sent_ns;
 
-        if (old)
-            names_forget_locked(f, old);
-        names_forget_locked(f, ino);
-
-        struct inode **at = &f->names->bucket[hash & f->names->mask];
-
-        ino->name_hash = hash;
-        ino->name_next = *at;
-        *at = ino;
-        if (f->config.cto && S_ISREG(ino->type)) {
-            ino->name = strdup(name);
-            ino->name_dir = dir->nodeid;
-        }
+    pthread_mutex_unlock(inode_lock(dir));
+    if (!late) {
+        if (ino->name_hash != hash || (ino->name && !is_name_of(ino, dir, name)))
+            names_put(f, dir, name, hash, ino);
+        ino->name_verf = verf;
     }
     pthread_mutex_unlock(&f->table_lock);
+    return !late;
+}
+
+struct inode *names_find_confirmed(struct front *f, struct inode *dir, const char *name,
+                                   uint32_t verf)
+{
+    uint64_t hash = name_hash(dir, name);
+
+    pthread_mutex_lock(&f->table_lock);
+    struct inode *ino = *names_slot(f, hash);
+
+    if (ino && is_name_of(ino, dir, name) && verf && ino->name_verf == verf &&
+        !kernel_has_name(ino))
+        inode_ref(ino);
+    else
+        ino = NULL;
+    pthread_mutex_unlock(&f->table_lock);
+    return ino;
+}
+
+fuse_ino_t names_dir_of(struct front *f, struct inode *ino)
+{
+    pthread_mutex_lock(&f->table_lock);
+    fuse_ino_t dir = ino->name ? ino->name_dir : 0;
+
+    pthread_mutex_unlock(&f->table_lock);
+    return dir;
 }
 
 bool names_of(struct front *f, struct inode *ino, struct inode **dir, char **name)

@@ -239,6 +239,8 @@ bool op_claim(struct op *op)
 
 void op_fail(struct op *op, int error)
 {
+    if (error == ESTALE)
+        ahead_distrust(op->front);
     if (op_claim(op))
         fuse_reply_err(op->req, error);
     op_end(op);

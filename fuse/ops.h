@@ -56,6 +56,34 @@ void open_ends(struct front *f, struct inode *ino);
 bool removal_begins(struct inode *ino);
 void removal_ends(struct front *f, struct inode *ino, int error);
 
+/* ---- ahead.c ------------------------------------------------------------------------------ */
+
+struct ahead_stats {
+    uint64_t lookups;           /* answered without asking */
+    uint64_t listings, entries; /* READDIRPLUS of its own, and what they brought */
+    uint64_t held;              /* inodes that the kernel does not know, just now */
+};
+void ahead_stats(struct front *f, struct ahead_stats *s);
+int ahead_start(struct front *f);
+/* No call goes out any more. Waits for the one under way, a second at most. Not on a loop. */
+void ahead_end(struct front *f);
+/* After the loops ended. False: a call to a server that never answered still points at the front.
+ */
+bool ahead_stop(struct front *f);
+/* A LOOKUP: the inode that it may be answered with without asking, referenced; NULL: ask. */
+struct inode *ahead_lookup(struct front *f, struct inode *dir, const char *name,
+                           const struct cred *cred);
+/* The server was asked for a name, and had it. */
+void ahead_looked_up(struct front *f, struct inode *dir, const struct remote_call *call);
+/* A GETATTR will be answered from the cache, or the server has to be asked. */
+void ahead_getattr(struct front *f, struct inode *ino, fuse_req_t req, bool asked);
+/* A call's answer for the kernel is ESTALE: it walks the path again, and wants the truth. */
+void ahead_distrust(struct front *f);
+/* What a reply proves of the names that it tells, with the directory's attributes beside them: the
+ * verifier, or 0 where the directory may have changed in between. */
+uint32_t ahead_proof(struct front *f, uint32_t before, const struct remote_post *dir,
+                     const struct remote_call *call);
+
 /* ---- name.c, silly.c, names.c ------------------------------------------------------------- */
 
 /* Seconds for which the kernel may rely on a name in `dir` (positive or negative). */
@@ -71,9 +99,24 @@ void names_set(struct front *f, struct inode *dir, const char *name, struct inod
 /* Was any inode seen that has several names? If not, a miss means that there is no such name. */
 bool names_have_links(struct front *f);
 void names_note_link(struct front *f);
+/* The same from a reply that proves it: the directory's verifier, or 0. Refused (false) when an own
+ * operation changed the directory after the call was sent. */
+bool names_confirm(struct front *f, struct inode *dir, const char *name, struct inode *ino,
+                   uint32_t verf, uint64_t sent_ns);
+/* 32 bits of hash of the directory's token as it is known now; 0: it is not known. */
+uint32_t names_verifier(struct inode *dir);
+uint32_t names_token_verifier(const struct token *t);
+/* The kernel may rely on the name of the inode for so many seconds. */
+void names_told(struct inode *ino, double seconds);
 /* The inode last seen under that name, referenced, or NULL. */
 struct inode *names_find(struct front *f, struct inode *dir, const char *name);
-/* The name under which a regular file was last seen, owned by the caller, and its directory,
+/* The same, if the name itself was kept and is equal, it was confirmed at that verifier, and the
+ * kernel may not rely on it just now. */
+struct inode *names_find_confirmed(struct front *f, struct inode *dir, const char *name,
+                                   uint32_t verf);
+/* In which directory (its node id) the inode was last seen; 0: not known. */
+fuse_ino_t names_dir_of(struct front *f, struct inode *ino);
+/* The name under which an inode was last seen, owned by the caller, and its directory,
  * referenced; false: not known (or no memory). */
 bool names_of(struct front *f, struct inode *ino, struct inode **dir, char **name);
 void names_drop(struct front *f, struct inode *dir, const char *name);
@@ -127,6 +170,9 @@ void lock_table_free(struct inode *ino);
  * and ACLs do not change without it. Remembered for the last credential of each inode. */
 void access_note(struct front *f, struct inode *ino, const struct cred *cred,
                  const struct remote_call *call);
+/* A LOOKUP succeeded: the credential may search the directory. */
+void access_note_search(struct front *f, struct inode *dir, const struct cred *cred,
+                        struct timespec ctime);
 /* Did ACCESS allow all of `want` at this ctime? */
 bool access_known(struct front *f, struct inode *ino, const struct cred *cred, uint32_t want,
                   struct timespec ctime);

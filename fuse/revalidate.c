@@ -395,7 +395,7 @@ void revalidate_timed(struct front *f, struct inode *ino, bool open)
     } else {
         ino->use->due.later = false;
         if (ino->pages_expire_ns > now)
-            put(f, ino, now, ino->pages_expire_ns, ino->attr_timeout_ns);
+            put(f, ino, now, ino->pages_expire_ns, inode_attr_timeout(ino));
         else
             put(f, ino, now, now + least, least);
         arm(f, now);
@@ -409,7 +409,7 @@ void revalidate_sooner(struct front *f, struct inode *ino)
 
     pthread_mutex_lock(&f->open_lock);
     if (ino->use && ino->use->due.place && ino->pages_expire_ns < ino->use->due.at) {
-        put(f, ino, now, ino->pages_expire_ns, ino->attr_timeout_ns);
+        put(f, ino, now, ino->pages_expire_ns, inode_attr_timeout(ino));
         arm(f, now);
     }
     pthread_mutex_unlock(&f->open_lock);
@@ -423,7 +423,7 @@ static bool look(struct front *f, struct inode *ino, uint64_t now)
 
     pthread_mutex_lock(inode_lock(ino));
 
-    bool due = due_is(&ino->use->due, now, ino->pages_expire_ns, ino->attr_timeout_ns);
+    bool due = due_is(&ino->use->due, now, ino->pages_expire_ns, inode_attr_timeout(ino));
 
     if (ino->opens) {
         pthread_mutex_lock(&f->open_lock);
@@ -431,7 +431,7 @@ static bool look(struct front *f, struct inode *ino, uint64_t now)
         if (due)
             put(f, ino, now, now + least, least);
         else
-            put(f, ino, now, ino->pages_expire_ns, ino->attr_timeout_ns);
+            put(f, ino, now, ino->pages_expire_ns, inode_attr_timeout(ino));
         pthread_mutex_unlock(&f->open_lock);
     }
     pthread_mutex_unlock(inode_lock(ino));

@@ -457,6 +457,8 @@ static int front_start(struct front *f, const struct cache_config *cache, char *
     if ((ret = attr_start(f)))
         goto failed;
     f->state->attr_running = true;
+    if ((ret = ahead_start(f)))
+        goto failed;
     if ((ret = unmap_start(f)))
         goto failed;
     f->state->unmap_running = true;
@@ -540,6 +542,8 @@ int front_flush_all(struct front *f)
 {
     int err = 0;
 
+    if (atomic_load(&f->state->ended))
+        ahead_end(f);
     cache_kick(f->cache);
     inode_for_each(f, sync_inode, &err);
     times_wait(f);
@@ -568,7 +572,7 @@ void front_free(struct front *f)
     bool in_use = f->ops || f->silly;
 
     pthread_mutex_unlock(&f->op_lock);
-    if (in_use)
+    if (in_use || !ahead_stop(f))
         return;
     /* What still holds bytes that the server has not is left to the end of the process. */
     if (inodes_destroy(f) == 0 && f->cache)

@@ -341,6 +341,8 @@ test_write_errors() {
 
 # shellcheck source=tests/mount/apps.sh
 . "$here/apps.sh"
+# shellcheck source=tests/mount/ahead.sh
+. "$here/ahead.sh"
 # shellcheck source=tests/mount/commands.sh
 . "$here/commands.sh"
 # shellcheck source=tests/mount/probe.sh

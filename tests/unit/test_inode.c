@@ -257,6 +257,87 @@ static void name_leads_to_the_inode_last_seen_under_it(void **state)
     free_front(f);
 }
 
+static bool is_confirmed(struct front *f, struct inode *dir, const char *name, uint32_t verf)
+{
+    struct inode *ino = names_find_confirmed(f, dir, name, verf);
+
+    if (ino)
+        inode_unref(f, ino);
+    return ino;
+}
+
+/* Answered without asking: the same name in the same directory, confirmed at the token that it has,
+ * by a reply that no own change has overtaken, and not on the kernel's word. */
+static void name_is_confirmed_by_a_reply(void **state)
+{
+    struct arena arena;
+    struct front *f = make_front(&arena);
+    struct inode *dir = get(f, 1), *other = get(f, 2), *a = get(f, 3), *b = get(f, 4), *found;
+
+    (void)state;
+    dir->own_change_ns = 100;
+    assert_true(names_confirm(f, dir, "x", a, 7, 101));
+    assert_true(is_confirmed(f, dir, "x", 7));
+    assert_false(is_confirmed(f, dir, "x", 8)); /* the directory changed */
+    assert_false(is_confirmed(f, dir, "x", 0)); /* it is not known */
+    assert_false(is_confirmed(f, other, "x", 7));
+    assert_false(is_confirmed(f, dir, "y", 7));
+
+    /* Sent before the own change ended: what it says of the name is old. */
+    assert_false(names_confirm(f, dir, "x", b, 7, 100));
+    assert_ptr_equal(found = names_find(f, dir, "x"), a);
+    inode_unref(f, found);
+
+    names_set(f, dir, "x", a); /* by a reply that proves nothing */
+    assert_false(is_confirmed(f, dir, "x", 7));
+
+    assert_true(names_confirm(f, dir, "x", a, 7, 101));
+    names_told(a, 30);
+    assert_false(is_confirmed(f, dir, "x", 7)); /* the kernel knows it, and asks all the same */
+    inode_lookup_add(a, 1);
+    inode_forget(f, a, 1);
+    assert_true(is_confirmed(f, dir, "x", 7));
+    names_told(a, 30);
+    names_set(f, dir, "y", a);
+    assert_true(names_confirm(f, dir, "x", a, 7, 101)); /* another name: it was not told */
+    assert_true(is_confirmed(f, dir, "x", 7));
+
+    /* Two names of one hash: the name itself decides. */
+    a->name[0] = 'z';
+    assert_false(is_confirmed(f, dir, "x", 7));
+    inode_unref(f, a);
+    inode_unref(f, b);
+    inode_unref(f, dir);
+    inode_unref(f, other);
+    free_front(f);
+}
+
+static void verifier_follows_the_token(void **state)
+{
+    struct arena arena;
+    struct front *f = make_front(&arena);
+    struct inode *dir = get(f, 1);
+
+    (void)state;
+    assert_int_equal(names_verifier(dir), 0);
+    dir->attr_valid = true;
+
+    uint32_t was = names_verifier(dir);
+
+    assert_int_not_equal(was, 0);
+    assert_int_equal(names_verifier(dir), was);
+    dir->rec->attr.mtime.tv_nsec++;
+    assert_int_not_equal(names_verifier(dir), was);
+    dir->rec->attr.mtime.tv_nsec--;
+    dir->rec->attr.ctime.tv_sec++;
+    assert_int_not_equal(names_verifier(dir), was);
+    dir->rec->attr.ctime.tv_sec--;
+    dir->rec->attr.size++;
+    assert_int_not_equal(names_verifier(dir), was);
+    inode_unref(f, dir);
+    free_front(f);
+}
+
 static void a_name_in_a_forgotten_directory_is_not_known(void **state)
 {
     struct arena arena;
@@ -318,6 +399,8 @@ int main(void)
         cmocka_unit_test(full_table_is_told),
         cmocka_unit_test(inode_on_its_way_out_is_revived_or_made_anew),
         cmocka_unit_test(name_leads_to_the_inode_last_seen_under_it),
+        cmocka_unit_test(name_is_confirmed_by_a_reply),
+        cmocka_unit_test(verifier_follows_the_token),
         cmocka_unit_test(a_name_in_a_forgotten_directory_is_not_known),
         cmocka_unit_test(many_names_do_not_lead_astray),
     };

@@ -98,6 +98,7 @@ static bool each_mapping(struct cache *c, void (*fn)(struct mapping *m, void *ar
             continue;
         }
         fn(m, arg);
+        mapping_settle(m); /* nothing gets dirty here: the flusher is not woken */
         pthread_mutex_unlock(&m->lock);
     }
     pthread_mutex_unlock(&c->wait_lock);

@@ -85,6 +85,10 @@ struct mapping {
     Pvoid_t unstable; /* Judy1: pages with unstable or committing bytes */
     Pvoid_t twins;    /* Judy1: pages with a twin of their own */
     uint64_t npages, ndirty, ninflight, nunstable;
+    /* Not yet in the cache's counters: those are one cache line for all threads. Mapping lock. */
+    struct {
+        int32_t dirty, inflight, unstable, busy;
+    } owed;
     bool host_held;
     uint64_t holds; /* busy pages and passers-by; the host is kept while above 0 */
 
@@ -339,8 +343,11 @@ struct page *mapping_add(struct mapping *m, uint64_t index);
 /* Takes the page out of the index and frees its record, frame, twin and masks. */
 void mapping_remove(struct mapping *m, struct page *p);
 /* Brings counters, Judy sets, holds and the reclaim queue in line with the page's sets. To be
- * called after every change of them. */
+ * called after every change of them. The cache's counters follow at mapping_settle(). */
 void page_update(struct mapping *m, struct page *p);
+/* Puts what the mapping owes into the cache's counters. mapping_unlock() does so too; for who asks
+ * the limits before that. Mapping lock held. */
+void mapping_settle(struct mapping *m);
 /* Holds keep the host. After the last one is given back, mapping_unlock() lets the host go: the
  * mapping may be gone when it returns, unless the caller keeps the host by other means. */
 void mapping_hold(struct mapping *m);
@@ -389,6 +396,7 @@ static inline uint64_t read_size(const struct mapping *m)
 static inline void mapping_lock(struct mapping *m)
 {
     pthread_mutex_lock(&m->lock);
+    assert(!m->owed.dirty && !m->owed.inflight && !m->owed.unstable && !m->owed.busy);
 }
 void mapping_unlock(struct mapping *m);
 
@@ -425,6 +433,8 @@ void wb_commit(struct mapping *m); /* what is unstable, if no pass is running; m
 void wb_pump(struct cache *c);     /* no lock held */
 void wb_resume(struct mapping *m); /* after a truncation; lock held */
 bool wb_over_limit(struct cache *c);
+/* The same for who holds the lock of a mapping, with what it owes. */
+bool wb_over_limit_with(const struct mapping *m);
 bool wb_over_background(struct cache *c);
 void wb_own_change(struct mapping *m, const struct token *pre, const struct token *post);
 void wb_forget_edges(struct mapping *m);

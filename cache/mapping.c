@@ -157,7 +157,7 @@ void mapping_remove(struct mapping *m, struct page *p)
 /* ---- accounting ---- */
 
 static void class_change(struct mapping *m, struct page *p, uint16_t flag, bool now,
-                         uint64_t *count, _Atomic uint64_t *total, Pvoid_t *set)
+                         uint64_t *count, int32_t *owed, Pvoid_t *set)
 {
     bool was = p->flags & flag;
     int rc;
@@ -166,8 +166,7 @@ static void class_change(struct mapping *m, struct page *p, uint16_t flag, bool 
         return;
     p->flags ^= flag;
     *count += now ? 1 : (uint64_t)-1;
-    if (atomic_fetch_add(total, now ? 1 : (uint64_t)-1) == 0 && flag == PG_DIRTY)
-        flusher_wake(m->c); /* it sleeps while nothing is dirty */
+    *owed += now ? 1 : -1;
     if (!set)
         return;
     if (now) {
@@ -183,22 +182,42 @@ void page_update(struct mapping *m, struct page *p)
     struct cache *c = m->c;
     bool was_busy = p->flags & (PG_DIRTY | PG_INFLIGHT | PG_UNSTABLE), busy = !page_clean(p);
 
-    class_change(m, p, PG_DIRTY, !byteset_empty(p->dirty), &m->ndirty, &c->n.dirty, &m->dirty);
-    class_change(m, p, PG_INFLIGHT, !byteset_empty(p->inflight), &m->ninflight, &c->n.inflight,
+    class_change(m, p, PG_DIRTY, !byteset_empty(p->dirty), &m->ndirty, &m->owed.dirty, &m->dirty);
+    class_change(m, p, PG_INFLIGHT, !byteset_empty(p->inflight), &m->ninflight, &m->owed.inflight,
                  NULL);
-    class_change(m, p, PG_UNSTABLE, p->unstable | p->committing, &m->nunstable, &c->n.unstable,
+    class_change(m, p, PG_UNSTABLE, p->unstable | p->committing, &m->nunstable, &m->owed.unstable,
                  &m->unstable);
     if (busy && !was_busy) {
         mapping_hold(m);
-        atomic_fetch_add(&c->busy_pages, 1);
+        m->owed.busy++;
         if (p->flags & PG_QUEUED)
             reclaim_remove(m, p);
     } else if (!busy && was_busy) {
         m->holds--;
-        atomic_fetch_sub(&c->busy_pages, 1);
+        m->owed.busy--;
     }
     if (!busy && !(p->flags & PG_QUEUED) && (p->frame || p->twin))
         reclaim_insert(m, p);
+}
+
+static uint64_t pay(_Atomic uint64_t *total, int32_t *owed)
+{
+    int32_t n = *owed;
+
+    *owed = 0;
+    return n ? atomic_fetch_add(total, (uint64_t)(int64_t)n) : 1;
+}
+
+void mapping_settle(struct mapping *m)
+{
+    struct cache *c = m->c;
+
+    /* Before dirty: whoever sees the page dirty may ask for the limits next. */
+    pay(&c->busy_pages, &m->owed.busy);
+    pay(&c->n.inflight, &m->owed.inflight);
+    pay(&c->n.unstable, &m->owed.unstable);
+    if (pay(&c->n.dirty, &m->owed.dirty) == 0)
+        flusher_wake(c); /* it sleeps while nothing is dirty */
 }
 
 void mapping_hold(struct mapping *m)
@@ -220,6 +239,7 @@ void mapping_unlock(struct mapping *m)
     struct cache *c = m->c;
     bool idle = m->host_held && m->holds == 0;
 
+    mapping_settle(m);
     if (idle)
         m->host_held = false;
     pthread_mutex_unlock(&m->lock);

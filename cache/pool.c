@@ -270,8 +270,10 @@ bool evict_one(struct cache *c, struct mapping *held)
         mapping_untracked(m);
     mapping_remove(m, p);
     COUNT(c, evicted, 1);
-    if (m != held)
+    if (m != held) {
+        mapping_settle(m);
         pthread_mutex_unlock(&m->lock);
+    }
     return true;
 }
 

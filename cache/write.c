@@ -248,7 +248,7 @@ static bool write_some(struct cache_write *w, struct cache_read **done)
             PAGE_SIZE - lo < w->count - w->progress ? PAGE_SIZE - lo : w->count - w->progress;
         const uint8_t *data = (const uint8_t *)w->data + w->progress;
 
-        if (waits && wb_over_limit(m->c))
+        if (waits && wb_over_limit_with(m))
             return false;
         if (!pool_settle(m->c, m) && waits && !m->unmapping) {
             reclaim_wake(m->c);
@@ -327,6 +327,7 @@ int cache_write(struct cache_write *w)
     mapping_hold(m);
     if (!limited(w) || !others_parked(c))
         all = write_some(w, &done);
+    mapping_settle(m);
     if (!all && !nowait)
         park(w, false);
     if (!all || wb_over_background(c))

@@ -53,6 +53,14 @@ bool wb_over_limit(struct cache *c)
     return atomic_load(&c->busy_pages) * PAGE_SIZE >= c->dirty_limit;
 }
 
+bool wb_over_limit_with(const struct mapping *m)
+{
+    const struct cache *c = m->c;
+
+    return (atomic_load(&c->busy_pages) + (uint64_t)(int64_t)m->owed.busy) * PAGE_SIZE >=
+           c->dirty_limit;
+}
+
 bool wb_over_background(struct cache *c)
 {
     return atomic_load(&c->n.dirty) * PAGE_SIZE >= c->dirty_background || wb_over_limit(c);
@@ -731,6 +739,7 @@ void cache_write_done(struct cache_write_rpc *r)
     if (FAULT(error_cleans))
         unwanted = true;
     land(m, r->offset + n, r->offset + r->count, unwanted, unwanted);
+    mapping_settle(m);
     if (pass_over(m))
         pass_end(m, &done);
     if (!m->commit_running && m->nunstable * PAGE_SIZE >= c->dirty_limit / COMMIT_EVERY)

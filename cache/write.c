@@ -332,7 +332,7 @@ int cache_write(struct cache_write *w)
         park(w, false);
     if (!all || wb_over_background(c))
         wb_kick_mapping(m, false);
-    else if (w->kind == CACHE_WRITE_CALL)
+    else if (w->kind == CACHE_WRITE_CALL || c->config.kernel_writeback)
         stream(w);
     mapping_unhold(m);
     mapping_unlock(m);

@@ -120,6 +120,27 @@ static void a_stream_is_written_behind_and_committed_at_its_end(void **state)
     fixture_end(&f);
 }
 
+/* The kernel's own writing back, under kernel_writeback: what it has taken from a write(2) is no less
+ * a stream. */
+static void a_stream_of_the_kernels_is_written_behind(void **state)
+{
+    struct fixture f;
+    uint8_t data[2 * P];
+
+    (void)state;
+    memset(data, 7, sizeof data);
+    fixture_begin(&f, &(struct cache_config){.wsize = 2 * P, .kernel_writeback = true}, 0);
+    for (unsigned i = 0; i < 4; i++)
+        assert_true(fixture_write_as(&f, i * 2 * P, data, 2 * P, CACHE_WRITE_MAPPED, i + 1, 0));
+    sim_settle();
+    assert_int_equal(fr_count(&f.server, FR_WRITE), 4);
+    assert_int_equal(fixture_sync(&f), 0);
+    assert_int_equal(f.server.calls[FR_WRITE], 4);
+    assert_int_equal(f.server.calls[FR_COMMIT], 1);
+    assert_int_equal(f.file->stable[8 * P - 1], 7);
+    fixture_end(&f);
+}
+
 static void a_stream_that_stops_is_committed_by_the_flusher(void **state)
 {
     struct fixture f;
@@ -480,6 +501,7 @@ int main(void)
         cmocka_unit_test(a_write_carries_only_what_was_written),
         cmocka_unit_test(one_write_that_is_waited_for_is_file_sync),
         cmocka_unit_test(a_stream_is_written_behind_and_committed_at_its_end),
+        cmocka_unit_test(a_stream_of_the_kernels_is_written_behind),
         cmocka_unit_test(a_stream_that_stops_is_committed_by_the_flusher),
         cmocka_unit_test(a_reboot_before_commit_dirties_again),
         cmocka_unit_test(a_write_under_a_new_verifier_dirties_the_others),

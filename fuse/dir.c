@@ -25,8 +25,11 @@
  * not show. Times without nanoseconds may be those of a file system that has none, whatever the
  * server says: then the token has to be known for longer than a second.
  *
- * A listing that gave attributes which the kernel had use for is kept as long as they: read once
- * more, it renews them a few hundred at a time, where the kernel would ask for one after the other.
+ * The kernel asks for attributes with every piece. Left to itself (READDIRPLUS_AUTO) it does so for
+ * the first 4 KiB, some 25 entries, and for the rest only if some of these were looked at
+ * meanwhile: a program that lists first and looks then had one request for each of the others, and
+ * they were never renewed. A listing is kept for half of the time of its attributes: read once
+ * more, it renews them many at a time, where the kernel would ask for one after the other.
  *
  * Lock order: dir lock > table lock, inode lock.
  */
@@ -221,10 +224,10 @@ static void slice_fill(struct op *op, struct slice *s, struct chunk *c)
     }
 }
 
-/* The kernel asks for attributes, after the first piece, if it had use for them. */
+/* `valid`: seconds, the shortest of the attributes that a piece gave. */
 static void listing_note(struct inode *ino, bool plus, double valid)
 {
-    uint64_t until = plus && valid < 1e9 ? now_ns() + (uint64_t)(valid * 1e9) : UINT64_MAX;
+    uint64_t until = plus && valid < 1e9 ? now_ns() + (uint64_t)(valid * 5e8) : UINT64_MAX;
 
     pthread_mutex_lock(inode_lock(ino));
     ino->use->dir_plus = plus;

@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ARENA_VERSION 2u
+#define ARENA_VERSION 3u
 #define HUGE_PAGE     (2u << 20)
 
 static uint64_t round_up(uint64_t n, uint64_t to)
@@ -34,7 +34,7 @@ static uint64_t region_align(enum arena_region r)
     return r == ARENA_FRAMES ? HUGE_PAGE : PAGE_SIZE;
 }
 
-/* Bytes of a record where this program fixes them; 0 where the arena's maker chose. */
+/* Bytes of a record where they are fixed here; 0 where the arena's maker chooses. */
 static uint32_t record_size(enum arena_region r)
 {
     switch (r) {
@@ -58,11 +58,14 @@ static int header_layout(struct arena_header *h, const struct arena_sizes *sizes
     const uint32_t counts[ARENA_REGIONS] = {
         [ARENA_INODES] = sizes->inodes, [ARENA_FILES] = sizes->files,
         [ARENA_CREDS] = sizes->creds,   [ARENA_INTENTS] = sizes->intents,
-        [ARENA_PAGES] = sizes->pages,   [ARENA_FRAMES] = sizes->frames,
+        [ARENA_PAGES] = sizes->pages,   [ARENA_MORE] = sizes->pages,
+        [ARENA_FRAMES] = sizes->frames,
     };
     uint64_t at = round_up(sizeof(*h), PAGE_SIZE);
     for (int r = 0; r < ARENA_REGIONS; r++) {
-        uint32_t size = record_size(r) ? record_size(r) : sizes->page_size;
+        uint32_t size = r == ARENA_PAGES  ? sizes->page_size
+                        : r == ARENA_MORE ? sizes->more_size
+                                          : record_size(r);
         if (counts[r] == UINT32_MAX || (counts[r] && (size == 0 || size % 4)))
             return -EINVAL;
         at = round_up(at, region_align(r));

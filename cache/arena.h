@@ -2,9 +2,9 @@
 /*
  * The arena: one memfd that holds everything which must outlive the worker process (invariant I9).
  *
- *   +--------+---------+--------+-------+---------+--------------+---------------------------+
- *   | header | inodes  | files  | creds | intents | page records | frames (4 KiB each)       |
- *   +--------+---------+--------+-------+---------+--------------+---------------------------+
+ *   +--------+--------+-------+-------+---------+--------------+----------------+---------------+
+ *   | header | inodes | files | creds | intents | page records | second records | frames, 4 KiB |
+ *   +--------+--------+-------+-------+---------+--------------+----------------+---------------+
  *
  * Every region is a slab of fixed-size records named by a 32-bit index; index 0 is never used, so
  * that 0 means "none". Indexes, free lists, locks and waiters are volatile: a successor rebuilds
@@ -65,6 +65,7 @@ struct intent_rec {
 };
 
 struct page; /* cache/page.h */
+struct page_more;
 
 enum arena_region {
     ARENA_INODES,
@@ -72,6 +73,7 @@ enum arena_region {
     ARENA_CREDS,
     ARENA_INTENTS,
     ARENA_PAGES,
+    ARENA_MORE, /* as many as page records: what few of the pages have */
     ARENA_FRAMES,
     ARENA_REGIONS
 };
@@ -100,7 +102,9 @@ struct arena {
  * follow from the cache size. */
 struct arena_sizes {
     uint32_t inodes, files, creds, intents, pages, frames;
-    uint32_t page_size; /* bytes of one page record: sizeof(struct page), a multiple of 4 */
+    /* Bytes of a page's record, and of its second one: sizeof(struct page), sizeof(struct
+     * page_more); multiples of 4. */
+    uint32_t page_size, more_size;
 };
 
 /* Makes an arena; its descriptor is close-on-exec. 0, -EINVAL, -EOVERFLOW, -ENOMEM and what

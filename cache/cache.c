@@ -7,10 +7,11 @@
  * an unmap first; the yielder does so under a write(2) that waits for memory, where the reclaimer
  * cannot (pool.c). All sleep while there is nothing to do.
  *
- * The budget. One frame costs 4096 bytes, and for itself a page record (80), a reference count (4),
- * a ghost (4), two bits in maps and its slot in the mapping's Judy array (about 6): less than 96
- * bytes. So a budget of N bytes has N / 4192 frames. Frames carry pages, twins and masks alike. The
- * arena has address space for more of them: up to size_max.
+ * The budget. One frame costs 4096 bytes, and for itself a page record (48), a reference count (4),
+ * a ghost (4), two bits in maps and its half of a slot in the mapping's Judy array (about 5); and a
+ * second record (32) while the page is not clean: less than 96 bytes. So a budget of N bytes has
+ * N / 4192 frames. Frames carry pages, twins and masks alike. The arena has address space for more
+ * of them: up to size_max.
  */
 #include <sched.h>
 #include <stdio.h>
@@ -84,6 +85,7 @@ void cache_arena_sizes(const struct cache_config *c, struct arena_sizes *sizes)
     sizes->frames = n + cache_overflow_of(n) + 1 + mask_frames(n);
     sizes->pages = cache_records_of(n);
     sizes->page_size = sizeof(struct page);
+    sizes->more_size = sizeof(struct page_more);
 }
 
 /* Calls fn for every mapping whose lock is to be had at once, with it held; false: some was not. */
@@ -373,7 +375,7 @@ void cache_free(struct cache *c)
     pthread_join(c->yielder, NULL);
     while (atomic_load(&c->inside)) /* a reply's last steps: no lock, no wait in them */
         sched_yield();
-    assert(!c->mappings);
+    assert(!c->mappings && !slab_used(c->page_slab) && !slab_used(c->more_slab));
     pool_stop(c);
     pthread_cond_destroy(&c->flusher_wake);
     pthread_cond_destroy(&c->reclaimer_wake);
@@ -393,7 +395,8 @@ static void drop_clean(struct mapping *m, void *arg)
     uint64_t *dropped = arg, i = 0;
 
     for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
-        if (!page_clean(p) && !(FAULT(evict_in_flight) && byteset_empty(p->dirty)))
+        if (!page_clean(m->c, p) &&
+            !(FAULT(evict_in_flight) && byteset_empty(page_more(m->c, p)->dirty)))
             continue;
         if (p->nfetch || (p->frame && frame_count(m->c, p->frame) > 1))
             continue;
@@ -425,7 +428,8 @@ static void count_pages(struct mapping *m, void *arg)
     for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
         s->mapped += page_mapped(m, p);
         s->pinned += p->nfetch || (p->frame && frame_count(m->c, p->frame) > 1);
-        s->dirty_bytes += byteset_count(m->c, p->dirty) + byteset_count(m->c, p->inflight);
+        s->dirty_bytes += byteset_count(m->c, page_more(m->c, p)->dirty) +
+                          byteset_count(m->c, page_more(m->c, p)->inflight);
     }
 }
 

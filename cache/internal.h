@@ -80,7 +80,7 @@ struct mapping {
     pthread_mutex_t lock;
     pthread_mutex_t reval_lock;
 
-    Pvoid_t pages;    /* JudyL: page number -> page record */
+    Pvoid_t pages;    /* JudyL: page number / 2 -> two page records, the even one in the low half */
     Pvoid_t dirty;    /* Judy1: pages with dirty bytes */
     Pvoid_t unstable; /* Judy1: pages with unstable or committing bytes */
     Pvoid_t twins;    /* Judy1: pages with a twin of their own */
@@ -177,7 +177,7 @@ struct cache {
 
     /* frames.c, pool.c */
     pthread_mutex_t pool_lock;
-    struct slab *page_slab;
+    struct slab *page_slab, *more_slab;
     _Atomic uint32_t frames;       /* the budget */
     _Atomic uint32_t frames_total; /* with the overflow */
     uint32_t frames_most;          /* what the budget may become: the arena has no more room */
@@ -249,6 +249,25 @@ static inline struct page *page_at(struct cache *c, uint32_t record)
 static inline uint32_t page_record(struct cache *c, const struct page *p)
 {
     return (uint32_t)(((const uint8_t *)p - c->arena->base[ARENA_PAGES]) / sizeof(struct page));
+}
+
+/* To look at only: record 0, which is all zeroes, stands for all those that a page does not have.
+ */
+static inline const struct page_more *page_more(struct cache *c, const struct page *p)
+{
+    return arena_at(c->arena, ARENA_MORE, p->more);
+}
+
+static inline bool page_clean(struct cache *c, const struct page *p)
+{
+    const struct page_more *x = page_more(c, p);
+
+    return !p->more || !(x->dirty | x->inflight | x->unstable | x->committing);
+}
+
+static inline uint32_t page_twin(struct cache *c, const struct page *p)
+{
+    return p->more ? page_more(c, p)->twin : 0;
 }
 
 static inline uint8_t *frame_at(struct cache *c, uint32_t frame)
@@ -340,6 +359,13 @@ struct page *mapping_find(struct mapping *m, uint64_t index);
 struct page *mapping_next(struct mapping *m, uint64_t *index);
 /* A new, empty page record in the index; NULL: out of records. */
 struct page *mapping_add(struct mapping *m, uint64_t index);
+/* The last page at or before *index. */
+struct page *mapping_prev(struct mapping *m, uint64_t *index);
+/* The page has record `to` from here on. */
+void mapping_move(struct mapping *m, uint64_t index, uint32_t to);
+/* The page's second record, to be changed; made if it has none. page_update() and
+ * page_drop_twin() give it back when nothing is in it any more. */
+struct page_more *page_change(struct cache *c, struct page *p);
 /* Takes the page out of the index and frees its record, frame, twin and masks. */
 void mapping_remove(struct mapping *m, struct page *p);
 /* Brings counters, Judy sets, holds and the reclaim queue in line with the page's sets. To be

@@ -8,6 +8,7 @@
  * page_update() is the one place that turns a page's sets into counters, Judy sets, holds and the
  * reclaim queue: who changes a set calls it, and nobody else counts.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,24 +86,68 @@ void *mapping_host(const struct mapping *m)
 
 /* ---- index ---- */
 
+/* Two neighbours share a slot, which halves the array of a dense file. */
+_Static_assert(sizeof(Word_t) == 2 * sizeof(uint32_t), "a slot has two records");
+
+static uint32_t slot_record(Word_t slot, uint64_t index)
+{
+    return (uint32_t)(slot >> (index & 1) * 32);
+}
+
+static Word_t slot_with(Word_t slot, uint64_t index, uint32_t record)
+{
+    unsigned shift = (index & 1) * 32;
+
+    return (slot & ~((Word_t)UINT32_MAX << shift)) | (Word_t)record << shift;
+}
+
 struct page *mapping_find(struct mapping *m, uint64_t index)
 {
     PWord_t v;
 
-    JLG(v, m->pages, index);
-    return v ? page_at(m->c, (uint32_t)*v) : NULL;
+    JLG(v, m->pages, index / 2);
+
+    uint32_t r = v ? slot_record(*v, index) : 0;
+
+    return r ? page_at(m->c, r) : NULL;
 }
 
 struct page *mapping_next(struct mapping *m, uint64_t *index)
 {
     PWord_t v;
-    Word_t i = *index;
+    Word_t i = *index / 2;
 
     JLF(v, m->pages, i);
+    if (v && i == *index / 2 && *index & 1 && !slot_record(*v, 1))
+        JLN(v, m->pages, i);
     if (!v)
         return NULL;
-    *index = i;
-    return page_at(m->c, (uint32_t)*v);
+    if (i != *index / 2 || !(*index & 1))
+        *index = i * 2 + (slot_record(*v, 0) == 0);
+    return page_at(m->c, slot_record(*v, *index));
+}
+
+struct page *mapping_prev(struct mapping *m, uint64_t *index)
+{
+    PWord_t v;
+    Word_t i = *index / 2;
+
+    JLL(v, m->pages, i);
+    if (v && i == *index / 2 && !(*index & 1) && !slot_record(*v, 0))
+        JLP(v, m->pages, i);
+    if (!v)
+        return NULL;
+    if (i != *index / 2 || *index & 1)
+        *index = i * 2 + (slot_record(*v, 1) != 0);
+    return page_at(m->c, slot_record(*v, *index));
+}
+
+void mapping_move(struct mapping *m, uint64_t index, uint32_t to)
+{
+    PWord_t v;
+
+    JLG(v, m->pages, index / 2);
+    *v = slot_with(*v, index, to);
 }
 
 struct page *mapping_add(struct mapping *m, uint64_t index)
@@ -117,28 +162,66 @@ struct page *mapping_add(struct mapping *m, uint64_t index)
     struct page *p = page_at(c, r);
 
     *p = (struct page){.index = index, .generation = m->generation};
-    JLI(v, m->pages, index);
+    JLI(v, m->pages, index / 2);
     if (v == PJERR) {
         slab_free(c->page_slab, r);
         return NULL;
     }
-    *v = r;
+    *v = slot_with(*v, index, r);
     slab_publish(&p->live, m->inode);
     m->npages++;
     COUNT(c, pages, 1);
     return p;
 }
 
+struct page_more *page_change(struct cache *c, struct page *p)
+{
+    if (!p->more) {
+        uint32_t r = slab_alloc(c->more_slab);
+        struct page_more *x = arena_at(c->arena, ARENA_MORE, r);
+
+        if (!r) { /* there are as many as page records, and no page has two */
+            fprintf(stderr, "nfscached: out of second page records\n");
+            abort();
+        }
+        *x = (struct page_more){0};
+        slab_publish(&x->live, page_record(c, p));
+        p->more = r;
+    }
+    return arena_at(c->arena, ARENA_MORE, p->more);
+}
+
+static void more_free(struct cache *c, struct page *p)
+{
+    uint32_t r = p->more;
+
+    p->more = 0;
+    if (r)
+        slab_free(c->more_slab, r);
+}
+
+/* Gives it back if nothing is in it. */
+static void more_trim(struct cache *c, struct page *p)
+{
+    if (p->more && page_clean(c, p) && !page_more(c, p)->twin && !page_more(c, p)->unique)
+        more_free(c, p);
+}
+
 void mapping_remove(struct mapping *m, struct page *p)
 {
     struct cache *c = m->c;
+    PWord_t v;
     int rc;
 
     assert(!p->nfetch);
-    byteset_clear(c, &p->dirty);
-    byteset_clear(c, &p->inflight);
-    byteset_clear(c, &p->unstable);
-    byteset_clear(c, &p->committing);
+    if (p->more) {
+        struct page_more *x = page_change(c, p);
+
+        byteset_clear(c, &x->dirty);
+        byteset_clear(c, &x->inflight);
+        byteset_clear(c, &x->unstable);
+        byteset_clear(c, &x->committing);
+    }
     byteset_clear(c, &p->valid);
     page_drop_twin(m, p);
     frame_unref(c, p->frame);
@@ -147,8 +230,13 @@ void mapping_remove(struct mapping *m, struct page *p)
     reclaim_remove(m, p);
     if (p->flags & PG_AHEAD)
         COUNT(c, ahead_wasted, 1);
-    JLD(rc, m->pages, p->index);
-    (void)rc;
+    more_free(c, p);
+    JLG(v, m->pages, p->index / 2);
+    *v = slot_with(*v, p->index, 0);
+    if (!*v) {
+        JLD(rc, m->pages, p->index / 2);
+        (void)rc;
+    }
     m->npages--;
     COUNT(c, pages, -1);
     slab_free(c->page_slab, page_record(c, p));
@@ -180,12 +268,13 @@ static void class_change(struct mapping *m, struct page *p, uint16_t flag, bool 
 void page_update(struct mapping *m, struct page *p)
 {
     struct cache *c = m->c;
-    bool was_busy = p->flags & (PG_DIRTY | PG_INFLIGHT | PG_UNSTABLE), busy = !page_clean(p);
+    const struct page_more *x = page_more(c, p);
+    bool was_busy = p->flags & (PG_DIRTY | PG_INFLIGHT | PG_UNSTABLE), busy = !page_clean(c, p);
 
-    class_change(m, p, PG_DIRTY, !byteset_empty(p->dirty), &m->ndirty, &m->owed.dirty, &m->dirty);
-    class_change(m, p, PG_INFLIGHT, !byteset_empty(p->inflight), &m->ninflight, &m->owed.inflight,
+    class_change(m, p, PG_DIRTY, !byteset_empty(x->dirty), &m->ndirty, &m->owed.dirty, &m->dirty);
+    class_change(m, p, PG_INFLIGHT, !byteset_empty(x->inflight), &m->ninflight, &m->owed.inflight,
                  NULL);
-    class_change(m, p, PG_UNSTABLE, p->unstable | p->committing, &m->nunstable, &m->owed.unstable,
+    class_change(m, p, PG_UNSTABLE, x->unstable | x->committing, &m->nunstable, &m->owed.unstable,
                  &m->unstable);
     if (busy && !was_busy) {
         mapping_hold(m);
@@ -196,8 +285,9 @@ void page_update(struct mapping *m, struct page *p)
         m->holds--;
         m->owed.busy--;
     }
-    if (!busy && !(p->flags & PG_QUEUED) && (p->frame || p->twin))
+    if (!busy && !(p->flags & PG_QUEUED) && (p->frame || x->twin))
         reclaim_insert(m, p);
+    more_trim(c, p);
 }
 
 static uint64_t pay(_Atomic uint64_t *total, int32_t *owed)
@@ -266,9 +356,8 @@ void page_set_twin(struct mapping *m, struct page *p, uint32_t frame)
 {
     int rc;
 
-    if (p->twin)
-        page_drop_twin(m, p);
-    p->twin = frame;
+    page_drop_twin(m, p);
+    page_change(m->c, p)->twin = frame;
     J1S(rc, m->twins, p->index);
     (void)rc;
     COUNT(m->c, twins, 1);
@@ -278,13 +367,17 @@ void page_drop_twin(struct mapping *m, struct page *p)
 {
     int rc;
 
-    if (!p->twin)
+    if (!page_twin(m->c, p))
         return;
-    frame_unref(m->c, p->twin);
-    p->twin = 0;
+
+    struct page_more *x = page_change(m->c, p);
+
+    frame_unref(m->c, x->twin);
+    x->twin = 0;
     J1U(rc, m->twins, p->index);
     (void)rc;
     COUNT(m->c, twins, -1);
+    more_trim(m->c, p);
 }
 
 /* Gives the page a frame of its own that holds only the bytes of `keep`; the old frame becomes the
@@ -292,7 +385,7 @@ void page_drop_twin(struct mapping *m, struct page *p)
 static void page_replace_frame(struct mapping *m, struct page *p, byteset keep)
 {
     struct cache *c = m->c;
-    bool twin = page_mapped(m, p) && mapping_tracks(m) && !p->twin;
+    bool twin = page_mapped(m, p) && mapping_tracks(m) && !page_twin(c, p);
     uint32_t old = p->frame, lo, hi;
 
     p->frame = 0;
@@ -321,9 +414,9 @@ static void page_replace_frame(struct mapping *m, struct page *p, byteset keep)
 
 void page_part(struct mapping *m, struct page *p)
 {
-    if (p->frame && ((page_mapped(m, p) && !p->twin) || frame_count(m->c, p->frame) > 1))
+    if (p->frame && ((page_mapped(m, p) && !page_twin(m->c, p)) || frame_count(m->c, p->frame) > 1))
         page_replace_frame(m, p, p->valid);
-    if (page_mapped(m, p) && !p->twin) {
+    if (page_mapped(m, p) && !page_twin(m->c, p)) {
         mapping_untracked(m);
         p->flags &= (uint16_t)~PG_MAPPED;
     }
@@ -332,10 +425,11 @@ void page_part(struct mapping *m, struct page *p)
 bool page_shrink(struct mapping *m, struct page *p)
 {
     struct cache *c = m->c;
+    const struct page_more *x = page_more(c, p);
 
     p->generation = m->generation;
-    if (FAULT(clear_dirty) && !p->nfetch && byteset_empty(p->inflight)) {
-        if (!byteset_empty(p->dirty))
+    if (FAULT(clear_dirty) && !p->nfetch && byteset_empty(x->inflight)) {
+        if (!byteset_empty(x->dirty))
             POINT_AT("page.dropped", p->index);
         mapping_remove(m, p);
         return true;
@@ -344,17 +438,17 @@ bool page_shrink(struct mapping *m, struct page *p)
         mapping_untracked(m);
         p->flags &= (uint16_t)~PG_MAPPED;
     }
-    if (page_clean(p) && !p->nfetch && !page_mapped(m, p)) {
+    if (page_clean(c, p) && !p->nfetch && !page_mapped(m, p)) {
         mapping_remove(m, p);
         return true;
     }
 
-    byteset keep = byteset_dup(c, p->dirty);
+    byteset keep = byteset_dup(c, x->dirty);
 
-    byteset_or(c, &keep, p->inflight);
+    byteset_or(c, &keep, x->inflight);
     if (!FAULT(shrink_drops_unstable)) {
-        byteset_or(c, &keep, p->unstable);
-        byteset_or(c, &keep, p->committing);
+        byteset_or(c, &keep, x->unstable);
+        byteset_or(c, &keep, x->committing);
     }
     if (p->nfetch && !page_uptodate(p)) {
         byteset gone = byteset_dup(c, p->valid);
@@ -366,7 +460,7 @@ bool page_shrink(struct mapping *m, struct page *p)
     }
     if (p->frame && !FAULT(clear_uptodate) &&
         (byteset_empty(keep) || (frame_count(c, p->frame) > 1 && !FAULT(map_count)) ||
-         (page_mapped(m, p) && !p->twin)))
+         (page_mapped(m, p) && !x->twin)))
         page_replace_frame(m, p, keep);
     byteset_clear(c, &p->valid);
     p->valid = keep;
@@ -552,11 +646,12 @@ int mapping_error_last(struct mapping *m)
 
 static void count_uncommitted(struct cache *c, const struct page *p, uint64_t *bytes)
 {
-    byteset all = byteset_dup(c, p->dirty);
+    const struct page_more *x = page_more(c, p);
+    byteset all = byteset_dup(c, x->dirty);
 
-    byteset_or(c, &all, p->inflight);
-    byteset_or(c, &all, p->unstable);
-    byteset_or(c, &all, p->committing);
+    byteset_or(c, &all, x->inflight);
+    byteset_or(c, &all, x->unstable);
+    byteset_or(c, &all, x->committing);
     *bytes += byteset_count(c, all);
     byteset_clear(c, &all);
 }
@@ -569,10 +664,15 @@ uint64_t mapping_discard(struct mapping *m)
     mapping_lock(m);
     mapping_hold(m);
     for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
+        if (!p->more)
+            continue;
+
+        struct page_more *x = page_change(c, p);
+
         count_uncommitted(c, p, &bytes);
-        byteset_clear(c, &p->dirty);
-        byteset_clear(c, &p->unstable);
-        byteset_clear(c, &p->committing);
+        byteset_clear(c, &x->dirty);
+        byteset_clear(c, &x->unstable);
+        byteset_clear(c, &x->committing);
         page_update(m, p);
     }
     m->unwanted = m->writes_sent; /* a WRITE under way that fails shall not bring them back */

@@ -25,8 +25,8 @@
  * The kernel's copy. Where the page's frame is the twin it still is: the new one has the same
  * bytes.
  *
- * Page records move in the same walk: nobody has the address of one without the mapping's lock, but
- * for the reclaim queues, which change under the pool lock.
+ * Page records, the first and the second, move in the same walk: nobody has the address of one
+ * without the mapping's lock, but for the reclaim queues, which change under the pool lock.
  *
  * A death in between (I9) leaves the old frame or the new one in the record, both whole; or two
  * records of one page with the same content.
@@ -100,15 +100,28 @@ static void move_record(struct mapping *m, struct page *p, uint32_t from)
 {
     struct cache *c = m->c;
     uint32_t to = slab_alloc_below(c->page_slab, from);
-    PWord_t v;
 
     if (!to)
         return;
     assert(m->pin != p);
     reclaim_move(m, p, page_at(c, to));
-    JLG(v, m->pages, p->index);
-    *v = to;
+    if (p->more)
+        slab_publish(&page_change(c, p)->live, to);
+    mapping_move(m, p->index, to);
     slab_free(c->page_slab, from);
+}
+
+static void move_more(struct cache *c, struct page *p)
+{
+    uint32_t from = p->more, to = slab_alloc_below(c->more_slab, from);
+    struct page_more *x = arena_at(c->arena, ARENA_MORE, to);
+
+    if (!to)
+        return;
+    *x = *page_more(c, p);
+    atomic_thread_fence(memory_order_release);
+    p->more = to;
+    slab_free(c->more_slab, from);
 }
 
 /* True: something of it was moved. */
@@ -120,13 +133,19 @@ static bool move_page(struct mapping *m, struct page *p, struct walk *w)
 
     if (p->frame && frame_goes(c, p->frame))
         moved |= move_frame(m, p, &p->frame, w);
-    if (p->twin && frame_goes(c, p->twin))
-        moved |= move_frame(m, p, &p->twin, w);
     byteset_migrate(c, &p->valid);
-    byteset_migrate(c, &p->dirty);
-    byteset_migrate(c, &p->inflight);
-    byteset_migrate(c, &p->unstable);
-    byteset_migrate(c, &p->committing);
+    if (p->more > w->records)
+        move_more(c, p);
+    if (p->more) {
+        struct page_more *x = page_change(c, p);
+
+        if (x->twin && frame_goes(c, x->twin))
+            moved |= move_frame(m, p, &x->twin, w);
+        byteset_migrate(c, &x->dirty);
+        byteset_migrate(c, &x->inflight);
+        byteset_migrate(c, &x->unstable);
+        byteset_migrate(c, &x->committing);
+    }
     if (record > w->records)
         move_record(m, p, record);
     return moved;

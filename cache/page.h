@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The page record: 80 bytes of the arena for each cached page.
+ * The page record: 48 bytes of the arena for each cached page. What only pages have that are not
+ * clean, that have a twin of their own, or that a mapped store reached, is in a second record of 32
+ * bytes, which they give back when nothing is in it any more. There are as many of those as page
+ * records, in a region of their own, of which only what is in use takes memory: so a page can
+ * always have one, in the middle of any change.
  *
  * A page is described by five sets of bytes rather than by one state, because a page of a network
  * file is many things at once: bytes here dirty, bytes there on their way, the rest unknown.
@@ -27,7 +31,7 @@
  * The kernel's copy. PG_MAPPED says that the kernel was given a copy and that no later unmap is
  * known to have removed it: `kseq` is the mapping's unmap count when it was given, and counts only
  * while it is not below mapping->unmapped. The twin T is the content of that copy as far as we know
- * it: the frame itself while twin == 0, or a frame of its own from the moment the two part
+ * it: the frame itself while its twin is 0, or a frame of its own from the moment the two part
  * (invalidate, O_DIRECT).
  */
 #ifndef NFSCACHED_CACHE_PAGE_H
@@ -55,24 +59,27 @@ enum {
 struct page {
     _Atomic uint32_t live; /* index of the inode record that owns it; 0: free */
     uint16_t flags;        /* PG_* */
-    uint16_t cred;         /* who dirtied it last */
+    uint16_t nfetch;       /* fetches in flight */
     uint64_t index;        /* page number in the file */
     uint32_t frame;        /* its bytes; 0: none (a page kept for its twin, or for a fetch) */
-    uint32_t twin;         /* frame of T once T and the page have parted; 0: T is the page */
-    byteset valid, dirty, inflight, unstable, committing;
+    uint32_t more;         /* its second record; 0: all that is in that is zero */
+    byteset valid;
     uint32_t generation; /* of the mapping, when its content was last known good */
     uint32_t fetch_gen;  /* generation of the youngest fetch in flight */
     uint32_t kseq;       /* mapping->unmap_seq when the kernel was given its copy */
     uint32_t prev, next; /* reclaim queue */
-    uint16_t nfetch;     /* fetches in flight */
-    uint16_t pad;
-    uint64_t unique; /* of the last mapped writeback applied */
 };
 
-static inline bool page_clean(const struct page *p)
-{
-    return !(p->dirty | p->inflight | p->unstable | p->committing);
-}
+struct page_more {
+    _Atomic uint32_t live; /* the page's record; 0: free */
+    uint32_t twin;         /* frame of T once T and the page have parted; 0: T is the page */
+    byteset dirty, inflight, unstable, committing;
+    uint64_t cred : 16;   /* who dirtied it last */
+    uint64_t unique : 48; /* of the last mapped writeback applied; the kernel counts from 0 */
+};
+
+_Static_assert(sizeof(struct page) == 48 && sizeof(struct page_more) == 32,
+               "PAGE_METADATA counts them");
 
 static inline bool page_uptodate(const struct page *p)
 {

@@ -32,13 +32,15 @@
 int pool_start(struct cache *c)
 {
     c->page_slab = slab_new(c->arena, ARENA_PAGES);
-    return c->page_slab && frames_start(c) == 0 && pool_ghosts(c) == 0 ? 0 : -ENOMEM;
+    c->more_slab = slab_new(c->arena, ARENA_MORE);
+    return c->page_slab && c->more_slab && frames_start(c) == 0 && pool_ghosts(c) == 0 ? 0
+                                                                                       : -ENOMEM;
 }
 
 void pool_stop(struct cache *c)
 {
-    if (c->page_slab)
-        slab_destroy(c->page_slab);
+    slab_destroy(c->page_slab);
+    slab_destroy(c->more_slab);
     frames_stop(c);
     free(c->ghost);
 }
@@ -219,7 +221,7 @@ static struct page *victim(struct cache *c, struct mapping *held, struct mapping
             p->flags -= 1 << PG_FREQ_SHIFT;
             queue_push(c, p);
             stays = *cooled = true;
-        } else if (p == m->pin || !page_clean(p) || p->nfetch ||
+        } else if (p == m->pin || !page_clean(c, p) || p->nfetch ||
                    (p->frame && frame_count(c, p->frame) > 1) ||
                    (page_mapped(m, p) && mapping_tracks(m))) {
             if (page_mapped(m, p) && mapping_tracks(m))
@@ -362,7 +364,7 @@ static uint64_t free_unmapped(struct mapping *m, uint64_t first, uint64_t end)
 
         if (!p || i >= end)
             break;
-        if (page_clean(p) && !p->nfetch &&
+        if (page_clean(m->c, p) && !p->nfetch &&
             (FAULT(count_check) ||
              (!page_mapped(m, p) && (!p->frame || frame_count(m->c, p->frame) == 1)))) {
             mapping_remove(m, p);
@@ -381,7 +383,7 @@ static bool chunk_beside(const struct cache_write *w, uint64_t *first, uint64_t 
     uint64_t mine = w->offset >> PAGE_SHIFT, last = (w->offset + w->count - 1) >> PAGE_SHIFT, i = 0;
 
     for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++) {
-        if ((i >= mine && i <= last) || !page_clean(p) || p->nfetch || !page_mapped(m, p) ||
+        if ((i >= mine && i <= last) || !page_clean(m->c, p) || p->nfetch || !page_mapped(m, p) ||
             (p->frame && frame_count(m->c, p->frame) > 1))
             continue;
         *first = i;

@@ -394,7 +394,7 @@ static void page_fetched(struct fetch *f, struct page *p, uint64_t index, uint32
         zero_beyond(m, frame_at(c, frame), index);
         if (p->frame) {
             copy_gaps(c, frame_at(c, p->frame), frame_at(c, frame),
-                      FAULT(reply_over_local_bytes) ? p->dirty : p->valid);
+                      FAULT(reply_over_local_bytes) ? page_more(c, p)->dirty : p->valid);
         } else {
             p->frame = frame;
             frame = 0;
@@ -413,7 +413,7 @@ static void page_fetched(struct fetch *f, struct page *p, uint64_t index, uint32
     frame_unref(c, frame);
     if (!p->nfetch) {
         p->flags &= (uint16_t)~PG_RETRY;
-        if (page_clean(p) && !p->twin && byteset_empty(p->valid)) {
+        if (page_clean(c, p) && !page_twin(c, p) && byteset_empty(p->valid)) {
             p->flags &= (uint16_t)~PG_AHEAD;
             mapping_remove(m, p);
             return;
@@ -433,10 +433,12 @@ static void direct_fetched(struct fetch *f, uint64_t index, uint32_t frame)
         return;
     }
     if (p && p->frame) {
-        overlay(c, frame_at(c, frame), frame_at(c, p->frame), p->dirty);
-        overlay(c, frame_at(c, frame), frame_at(c, p->frame), p->inflight);
-        overlay(c, frame_at(c, frame), frame_at(c, p->frame), p->unstable);
-        overlay(c, frame_at(c, frame), frame_at(c, p->frame), p->committing);
+        const struct page_more *x = page_more(c, p);
+
+        overlay(c, frame_at(c, frame), frame_at(c, p->frame), x->dirty);
+        overlay(c, frame_at(c, frame), frame_at(c, p->frame), x->inflight);
+        overlay(c, frame_at(c, frame), frame_at(c, p->frame), x->unstable);
+        overlay(c, frame_at(c, frame), frame_at(c, p->frame), x->committing);
     }
     serve_private(f->owner, NULL, index, frame);
 }

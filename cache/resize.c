@@ -191,6 +191,7 @@ static int shrink(struct cache *c, struct cache_resize *r, uint32_t target)
     /* 4 release */
     frames_release(c, target);
     slab_release(c->page_slab, records + 1);
+    slab_release(c->more_slab, records + 1);
     POINT("resize.released");
     return err;
 }

@@ -45,7 +45,7 @@ static void copies_gone(struct mapping *m, uint64_t first, uint64_t end, uint32_
             continue;
         page_drop_twin(m, p);
         p->flags &= (uint16_t)~PG_MAPPED;
-        if (page_clean(p) && !p->nfetch && byteset_empty(p->valid))
+        if (page_clean(m->c, p) && !p->nfetch && byteset_empty(p->valid))
             mapping_remove(m, p);
     }
     if (all)
@@ -191,21 +191,21 @@ static void invalidate(struct mapping *m, struct cache_reval_result *result)
 /* The end of the last byte that the server has not committed. */
 static uint64_t local_end(struct mapping *m)
 {
-    Word_t last = (Word_t)-1;
-    uint64_t end = m->acked_end;
-    PWord_t v;
+    uint64_t last = UINT64_MAX, end = m->acked_end;
     uint32_t lo, hi;
 
     if (!m->holds || !(m->ndirty || m->ninflight || m->nunstable))
         return end;
-    JLL(v, m->pages, last);
-    while (v && page_clean(page_at(m->c, (uint32_t)*v)))
-        JLP(v, m->pages, last);
-    if (!v)
+
+    struct page *p = mapping_prev(m, &last);
+
+    while (p && page_clean(m->c, p) && last-- > 0)
+        p = mapping_prev(m, &last);
+    if (!p || page_clean(m->c, p))
         return end;
 
-    struct page *p = page_at(m->c, (uint32_t)*v);
-    byteset set[] = {p->dirty, p->inflight, p->unstable, p->committing};
+    const struct page_more *x = page_more(m->c, p);
+    byteset set[] = {x->dirty, x->inflight, x->unstable, x->committing};
 
     for (unsigned k = 0; k < 4; k++)
         for (uint32_t at = 0; byteset_run(m->c, set[k], at, &lo, &hi); at = hi)

@@ -45,11 +45,15 @@ static void cut_page(struct mapping *m, struct page *p, uint32_t lo)
 {
     struct cache *c = m->c;
 
-    byteset_remove(c, &p->dirty, lo, PAGE_SIZE);
-    byteset_remove(c, &p->unstable, lo, PAGE_SIZE);
-    byteset_remove(c, &p->committing, lo, PAGE_SIZE);
-    if (p->twin)
-        memset(frame_at(c, p->twin) + lo, 0, PAGE_SIZE - lo);
+    if (p->more) {
+        struct page_more *x = page_change(c, p);
+
+        byteset_remove(c, &x->dirty, lo, PAGE_SIZE);
+        byteset_remove(c, &x->unstable, lo, PAGE_SIZE);
+        byteset_remove(c, &x->committing, lo, PAGE_SIZE);
+        if (x->twin)
+            memset(frame_at(c, x->twin) + lo, 0, PAGE_SIZE - lo);
+    }
     if (p->frame) {
         memset(frame_at(c, p->frame) + lo, 0, PAGE_SIZE - lo);
         byteset_add(c, &p->valid, lo, PAGE_SIZE);
@@ -65,7 +69,7 @@ static void cut_whole(struct mapping *m, struct page *p, uint64_t *end)
     if (p->flags & PG_LATE) {
         if (page_shrink(m, p))
             return;
-        for (uint32_t at = 0; byteset_run(c, p->dirty, at, &lo, &hi); at = hi)
+        for (uint32_t at = 0; byteset_run(c, page_more(c, p)->dirty, at, &lo, &hi); at = hi)
             *end = (p->index << PAGE_SHIFT) + hi;
         return;
     }
@@ -74,9 +78,13 @@ static void cut_whole(struct mapping *m, struct page *p, uint64_t *end)
         return;
     }
     byteset_clear(c, &p->valid);
-    byteset_clear(c, &p->dirty);
-    byteset_clear(c, &p->unstable);
-    byteset_clear(c, &p->committing);
+    if (p->more) {
+        struct page_more *x = page_change(c, p);
+
+        byteset_clear(c, &x->dirty);
+        byteset_clear(c, &x->unstable);
+        byteset_clear(c, &x->committing);
+    }
     page_drop_twin(m, p);
     p->flags &= (uint16_t)~PG_MAPPED;
     frame_unref(c, p->frame);

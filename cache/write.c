@@ -35,12 +35,13 @@
 static void mark(struct mapping *m, struct page *p, uint32_t lo, uint32_t hi, uint16_t cred)
 {
     struct cache *c = m->c;
+    struct page_more *x = page_change(c, p);
 
     if (!m->ndirty && !m->ninflight)
         m->dirty_since_ns = cache_coarse_ns();
     byteset_add(c, &p->valid, lo, hi);
-    byteset_add(c, &p->dirty, lo, hi);
-    p->cred = cred;
+    byteset_add(c, &x->dirty, lo, hi);
+    x->cred = cred;
     if (m->blocked) {
         p->flags |= PG_LATE;
         m->late = true;
@@ -92,9 +93,10 @@ static bool overtaken(struct cache_write *w, struct page *p, uint32_t lo, uint32
 {
     struct mapping *m = w->m;
     struct cache *c = m->c;
-    const uint8_t *base = p->twin ? frame_at(c, p->twin) : frame_at(c, p->frame);
+    uint32_t twin = page_twin(c, p);
+    const uint8_t *base = frame_at(c, twin ? twin : p->frame);
 
-    if (!p->twin && !byteset_contains(c, p->valid, lo, hi))
+    if (!twin && !byteset_contains(c, p->valid, lo, hi))
         return false;
     for (uint32_t at = lo, end; at < hi; at = end + 1) {
         for (end = at; end < hi && base[end] == data[end - lo]; end++)
@@ -117,7 +119,8 @@ static bool write_call(struct cache_write *w, uint64_t index, uint32_t lo, uint3
 
     if (!p)
         return false;
-    if (w->kind == CACHE_WRITE_CALL && w->unique < p->unique && overtaken(w, p, lo, hi, data))
+    if (w->kind == CACHE_WRITE_CALL && w->unique < page_more(c, p)->unique &&
+        overtaken(w, p, lo, hi, data))
         return true;
     if (w->kind == CACHE_WRITE_DIRECT && !FAULT(direct_no_part))
         page_part(m, p);
@@ -129,8 +132,8 @@ static bool write_call(struct cache_write *w, uint64_t index, uint32_t lo, uint3
         return true;
     if (lo == 0 && hi == PAGE_SIZE)
         page_given(m, p);
-    else if (p->twin)
-        memcpy(frame_at(c, p->twin) + lo, data, hi - lo);
+    else if (page_twin(c, p))
+        memcpy(frame_at(c, page_twin(c, p)) + lo, data, hi - lo);
     return true;
 }
 
@@ -201,15 +204,16 @@ static bool write_mapped(struct cache_write *w, uint64_t index, uint32_t lo, uin
     struct mapping *m = w->m;
     struct cache *c = m->c;
     struct page *p = mapping_find(m, index);
-    bool known = p && (p->twin || (page_mapped(m, p) && p->frame && page_uptodate(p)));
+    uint32_t twin = p ? page_twin(c, p) : 0;
+    bool known = p && (twin || (page_mapped(m, p) && p->frame && page_uptodate(p)));
 
     if (!known) {
         if (!write_unknown(w, index, lo, hi, data))
             return false;
         p = mapping_find(m, index);
-    } else if (p->twin) {
+    } else if (twin) {
         const uint8_t *base =
-            frame_at(c, FAULT(compare_with_the_page) && p->frame ? p->frame : p->twin);
+            frame_at(c, FAULT(compare_with_the_page) && p->frame ? p->frame : twin);
         uint32_t end;
 
         if (memcmp(base + lo, data, hi - lo) != 0) {
@@ -219,7 +223,7 @@ static bool write_mapped(struct cache_write *w, uint64_t index, uint32_t lo, uin
                 memcpy(frame_at(c, p->frame) + at, data - lo + at, end - at);
                 mark(m, p, at, end, w->cred);
             }
-            memcpy(frame_at(c, p->twin) + lo, data, hi - lo);
+            memcpy(frame_at(c, twin) + lo, data, hi - lo);
         }
     } else {
         uint8_t *base = frame_at(c, p->frame);
@@ -230,8 +234,8 @@ static bool write_mapped(struct cache_write *w, uint64_t index, uint32_t lo, uin
             mark(m, p, at, end, w->cred);
         }
     }
-    if (w->unique > p->unique)
-        p->unique = w->unique;
+    if (w->unique > page_more(c, p)->unique)
+        page_change(c, p)->unique = w->unique;
     return true;
 }
 

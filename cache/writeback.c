@@ -383,21 +383,25 @@ static uint32_t take_group(struct mapping *m, uint64_t index, struct extent *ext
 {
     struct cache *c = m->c;
     uint32_t wsize = c->config.wsize, pages = 0;
-    uint16_t cred = mapping_find(m, index)->cred;
+    uint16_t cred = page_more(c, mapping_find(m, index))->cred;
 
     *next = 0;
     for (; pages < wsize >> PAGE_SHIFT && index < m->pass_limit; pages++, index++) {
         struct page *p = mapping_find(m, index);
         uint32_t lo, hi, runs = 0;
 
-        if (!p || byteset_empty(p->dirty) || p->cred != cred ||
-            (!byteset_empty(p->inflight) && !FAULT(two_in_flight)))
+        if (!p || byteset_empty(page_more(c, p)->dirty))
             break;
-        for (uint32_t at = 0; byteset_run(c, p->dirty, at, &lo, &hi); at = hi)
+
+        struct page_more *x = page_change(c, p);
+
+        if (x->cred != cred || (!byteset_empty(x->inflight) && !FAULT(two_in_flight)))
+            break;
+        for (uint32_t at = 0; byteset_run(c, x->dirty, at, &lo, &hi); at = hi)
             runs++;
         if (pages && *next + runs > GROUP_EXTENTS)
             break;
-        for (uint32_t at = 0; byteset_run(c, p->dirty, at, &lo, &hi); at = hi) {
+        for (uint32_t at = 0; byteset_run(c, x->dirty, at, &lo, &hi); at = hi) {
             struct extent *e = *next ? &ext[*next - 1] : NULL;
 
             if (e && e->offset + e->count == (index << PAGE_SHIFT) + lo &&
@@ -406,7 +410,7 @@ static uint32_t take_group(struct mapping *m, uint64_t index, struct extent *ext
             else
                 ext[(*next)++] = (struct extent){(index << PAGE_SHIFT) + lo, hi - lo, cred};
         }
-        byteset_move(c, &p->inflight, &p->dirty);
+        byteset_move(c, &x->inflight, &x->dirty);
         page_update(m, p);
     }
     return pages;
@@ -483,8 +487,10 @@ static void commit_start(struct mapping *m)
     for (; set_next(m->unstable, &i); i++) {
         struct page *p = mapping_find(m, i);
 
-        byteset_move(c, &p->committing, &p->unstable);
-        m->commit.cred = p->cred;
+        struct page_more *x = page_change(c, p);
+
+        byteset_move(c, &x->committing, &x->unstable);
+        m->commit.cred = x->cred;
     }
     mapping_hold(m);
     COUNT(c, commits, 1);
@@ -514,8 +520,10 @@ static void redirty_unstable(struct mapping *m)
     for (; set_next(m->unstable, &i); i++) {
         struct page *p = mapping_find(m, i);
 
-        byteset_move(c, &p->dirty, &p->unstable);
-        byteset_move(c, &p->dirty, &p->committing);
+        struct page_more *x = page_change(c, p);
+
+        byteset_move(c, &x->dirty, &x->unstable);
+        byteset_move(c, &x->dirty, &x->committing);
         page_update(m, p);
     }
     for (struct cache_sync *s = m->syncs; s; s = s->next) {
@@ -638,13 +646,15 @@ static void land(struct mapping *m, uint64_t from, uint64_t to, bool acked, bool
         uint32_t n = to - from < PAGE_SIZE - lo ? (uint32_t)(to - from) : PAGE_SIZE - lo;
 
         if (p) {
-            byteset_remove(c, &p->inflight, lo, lo + n);
+            struct page_more *x = page_change(c, p);
+
+            byteset_remove(c, &x->inflight, lo, lo + n);
             if (acked && FAULT(acknowledgement_cleans))
-                byteset_remove(c, &p->dirty, lo, lo + n);
+                byteset_remove(c, &x->dirty, lo, lo + n);
             if (!acked)
-                byteset_add(c, &p->dirty, lo, lo + n);
+                byteset_add(c, &x->dirty, lo, lo + n);
             else if (!committed)
-                byteset_add(c, &p->unstable, lo, lo + n);
+                byteset_add(c, &x->unstable, lo, lo + n);
             else
                 read_overtaken(m, p->index);
             page_update(m, p);
@@ -786,9 +796,11 @@ void cache_commit_done(struct cache_commit *reply)
         for (; set_next(m->unstable, &i); i++) {
             struct page *p = mapping_find(m, i);
 
-            if (!byteset_empty(p->committing))
+            struct page_more *x = page_change(c, p);
+
+            if (!byteset_empty(x->committing))
                 read_overtaken(m, p->index);
-            byteset_clear(c, &p->committing);
+            byteset_clear(c, &x->committing);
             page_update(m, p);
         }
         if (r.has_pre && r.has_post) {

@@ -797,11 +797,21 @@ static void each_step(void *arg)
                        "the kernel's copy lacks a local store");
     if (pthread_mutex_trylock(&m->lock) != 0)
         return;
-    for (unsigned i = 0; i < MIXED; i++) {
-        struct page *p = mapping_find(m, i);
 
+    struct page *p;
+
+    for (unsigned i = 0; i < MIXED; i++) {
+        p = mapping_find(m, i);
         if (p && p->frame)
             check_copy(frame_at(W->c, p->frame), i, p, "a byte is valid and stale", NULL);
+    }
+    for (uint64_t i = 0; (p = mapping_next(m, &i)) != NULL; i++) {
+        const struct page_more *x = page_more(W->c, p);
+
+        if (p->more && x->live != page_record(W->c, p))
+            broken("a page's second record is not its own", i << PAGE_SHIFT, x->live, p->more);
+        if (p->more && page_clean(W->c, p) && !x->twin && !x->unique)
+            broken("an empty second record is kept", i << PAGE_SHIFT, p->more, 0);
     }
     pthread_mutex_unlock(&m->lock);
 }
@@ -814,7 +824,7 @@ static void show_pages(const char *name, struct mapping *m)
     for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++)
         fprintf(stderr, "    page %llu: frame %u (%u refs) twin %u flags %x nfetch %u kseq %u\n",
                 (unsigned long long)p->index, p->frame, p->frame ? frame_count(W->c, p->frame) : 0,
-                p->twin, p->flags, p->nfetch, p->kseq);
+                page_twin(W->c, p), p->flags, p->nfetch, p->kseq);
 }
 
 static void report_stuck(void *arg)

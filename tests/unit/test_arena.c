@@ -24,7 +24,8 @@ static struct arena make_arena(void)
                                       .intents = 16,
                                       .pages = 100000,
                                       .frames = 100000,
-                                      .page_size = 80};
+                                      .page_size = 48,
+                                      .more_size = 32};
     struct arena a;
     assert_int_equal(arena_create(&a, &sizes), 0);
     return a;
@@ -44,16 +45,21 @@ static void regions_do_not_overlap(void **state)
         assert_true((uint8_t *)arena_at(&a, r, a.header->region[r].count) <= a.base[r + 1]);
     assert_true((uint8_t *)arena_at(&a, ARENA_FRAMES, 100001) <= (uint8_t *)a.header + a.bytes);
     assert_int_equal((uintptr_t)a.base[ARENA_FRAMES] % (2 << 20), 0);
-    assert_int_equal(a.header->region[ARENA_PAGES].size, 80);
+    assert_int_equal(a.header->region[ARENA_PAGES].size, 48);
+    assert_int_equal(a.header->region[ARENA_MORE].size, 32);
+    assert_int_equal(a.header->region[ARENA_MORE].count, a.header->region[ARENA_PAGES].count);
     arena_close(&a);
 }
 
 static void sizes_without_sense_are_refused(void **state)
 {
     struct arena a;
-    struct arena_sizes sizes = {.pages = 10, .page_size = 0};
+    struct arena_sizes sizes = {.pages = 10, .page_size = 0, .more_size = 32};
     assert_int_equal(arena_create(&a, &sizes), -EINVAL);
     sizes.page_size = 81;
+    assert_int_equal(arena_create(&a, &sizes), -EINVAL);
+    sizes.page_size = 48;
+    sizes.more_size = 0;
     assert_int_equal(arena_create(&a, &sizes), -EINVAL);
     sizes = (struct arena_sizes){.inodes = UINT32_MAX};
     assert_int_equal(arena_create(&a, &sizes), -EINVAL);
@@ -68,7 +74,7 @@ static void unused_records_cost_no_memory(void **state)
         slab[r] = slab_new(&a, r);
     assert_true(memory_of(&a) <= 64 << 10);
     uint32_t index = slab_alloc(slab[ARENA_PAGES]);
-    memset(arena_at(&a, ARENA_PAGES, index), 1, 80);
+    memset(arena_at(&a, ARENA_PAGES, index), 1, 48);
     assert_true(memory_of(&a) <= 128 << 10);
     for (int r = 0; r < ARENA_REGIONS; r++)
         slab_destroy(slab[r]);

@@ -399,7 +399,7 @@ static void a_mapped_page_moves_and_is_its_twin(void **state)
     fr_write(f.file, 6 * P + 1, "F", 1); /* must not be written over */
     assert_int_equal(fk_store(f.k, 6 * P, 200), 0);
     fk_writeback(f.k, 6);
-    assert_int_equal(byteset_count(f.c, page_of(&f, 6)->dirty), 1);
+    assert_int_equal(byteset_count(f.c, page_more(f.c, page_of(&f, 6))->dirty), 1);
     worker_end(&f, worker);
     assert_int_equal(f.file->stable[6 * P], 200);
     assert_int_equal(f.file->stable[6 * P + 1], 'F');
@@ -423,11 +423,13 @@ static void a_twin_of_its_own_moves(void **state)
 
     struct page *p = page_of(&f, 6);
 
-    assert_true(p->twin > 40 && p->frame > 40);
+    assert_true(page_twin(f.c, p) > 40 && p->frame > 40);
     assert_int_equal(resize(&f, 32), 0);
     nothing_above(&f, 32);
     p = page_of(&f, 6);
-    assert_true(p->twin && p->twin <= 32 && p->frame <= 32 && p->twin != p->frame);
+    uint32_t twin = page_twin(f.c, p);
+
+    assert_true(twin && twin <= 32 && p->frame <= 32 && twin != p->frame);
     assert_int_equal(f.c->n.moved, 2);
     /* The kernel's copy has the old bytes; what it writes back of them is no store. */
     assert_int_equal(fk_store(f.k, 6 * P + 100, 201), 0);
@@ -464,11 +466,11 @@ static void masks_move(void **state)
         uint32_t lo, hi, at = 0;
 
         for (unsigned k = 0; k < 5; k++, at = hi) {
-            assert_true(byteset_run(f.c, page_of(&f, i)->dirty, at, &lo, &hi));
+            assert_true(byteset_run(f.c, page_more(f.c, page_of(&f, i))->dirty, at, &lo, &hi));
             assert_int_equal(lo, 100 * k);
             assert_int_equal(hi, 100 * k + 1);
         }
-        assert_false(byteset_run(f.c, page_of(&f, i)->dirty, at, &lo, &hi));
+        assert_false(byteset_run(f.c, page_more(f.c, page_of(&f, i))->dirty, at, &lo, &hi));
     }
     assert_int_equal(fixture_sync(&f), 0);
     for (unsigned i = 0; i < 5; i++)

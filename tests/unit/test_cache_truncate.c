@@ -167,7 +167,7 @@ static void the_twin_is_zeroed_as_the_kernel_zeroes_its_copy(void **state)
     memset(data, 1, 10);
     data[50] = 9; /* a store */
     assert_true(fixture_write_as(&f, 0, data, P, CACHE_WRITE_MAPPED, 1, 1));
-    assert_int_equal(byteset_count(f.c, mapping_find(f.m, 0)->dirty), 1);
+    assert_int_equal(byteset_count(f.c, page_more(f.c, mapping_find(f.m, 0))->dirty), 1);
     mapping_writer_remove(f.m);
     fixture_end(&f);
 }

@@ -61,7 +61,7 @@ static void expect_dirty(struct fixture *f, uint32_t n)
 {
     struct page *p = mapping_find(f->m, 0);
 
-    assert_int_equal(p ? byteset_count(f->c, p->dirty) : 0, n);
+    assert_int_equal(p ? byteset_count(f->c, page_more(f->c, p)->dirty) : 0, n);
 }
 
 /* `at`: somebody writes 0x99 there after the fault; -1: nobody. */

@@ -26,7 +26,8 @@ static struct front *make_front(struct arena *arena)
                                       .intents = 8,
                                       .pages = 64,
                                       .frames = 64,
-                                      .page_size = 64};
+                                      .page_size = 64,
+                                      .more_size = 64};
     struct front *f = calloc(1, sizeof(*f));
 
     assert_int_equal(arena_create(arena, &sizes), 0);

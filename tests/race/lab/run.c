@@ -149,7 +149,8 @@ static bool on_record(struct lab *l, const struct note *n)
     if (k->state == FK_UPTODATE && k->dirty && k->data[in] == n->value)
         return true;
     if (p && p->frame && frame_at(l->c, p->frame)[in] == n->value) {
-        byteset sets[] = {p->dirty, p->inflight, p->unstable, p->committing};
+        const struct page_more *x = page_more(l->c, p);
+        byteset sets[] = {x->dirty, x->inflight, x->unstable, x->committing};
 
         for (unsigned i = 0; i < sizeof sets / sizeof sets[0]; i++)
             if (byteset_contains(l->c, sets[i], in, in + 1))

@@ -513,6 +513,33 @@ static void records_move(void **state)
     fixture_end(&f);
 }
 
+static void second_records_move(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    begin(&f, 128, 64 * P);
+    for (unsigned i = 0; i < 41; i++)
+        assert_true(fixture_write(&f, i * P, "d", 1));
+    for (unsigned i = 0; i < 32; i++) {
+        mapping_lock(f.m);
+        mapping_remove(f.m, page_of(&f, i));
+        mapping_unlock(f.m);
+    }
+    assert_int_equal(slab_used(f.c->more_slab), 9);
+    migrate(f.c, 32);
+    for (unsigned i = 32; i < 41; i++)
+        assert_in_range(page_of(&f, i)->more, 1, 32);
+    assert_int_equal(slab_used(f.c->more_slab), 9);
+    slab_release(f.c->more_slab, 33);
+    assert_int_equal(fixture_sync(&f), 0);
+    for (unsigned i = 32; i < 41; i++)
+        assert_int_equal(f.file->stable[i * P], 'd');
+    /* Clean again, they have none. */
+    assert_int_equal(slab_used(f.c->more_slab), 0);
+    fixture_end(&f);
+}
+
 /* ---- what has to be waited for ---- */
 
 static void what_is_dirty_is_written_back_first(void **state)
@@ -685,6 +712,7 @@ int main(void)
         cmocka_unit_test(a_twin_of_its_own_moves),
         cmocka_unit_test(masks_move),
         cmocka_unit_test(records_move),
+        cmocka_unit_test(second_records_move),
         cmocka_unit_test(what_is_dirty_is_written_back_first),
         cmocka_unit_test(stopped_it_keeps_what_it_reached),
         cmocka_unit_test(stopped_while_pinned),

@@ -308,6 +308,26 @@ static void an_overtaken_write_call_only_marks(void **state)
     end(&f);
 }
 
+/* The page is clean again, and nothing else has to be known of it. */
+static void an_overtaken_write_call_comes_after_the_commit(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    begin(&f);
+    fault(&f);
+    copy[10] = 0x60;
+    unique = 1;
+    write_back(&f);
+    assert_int_equal(fixture_sync(&f), 0);
+    expect_dirty(&f, 0);
+    assert_true(fixture_write_as(&f, 10, "\x50", 1, CACHE_WRITE_CALL, 1, 1));
+    fixture_expect(&f, 10, "\x60", 1);
+    assert_int_equal(fixture_sync(&f), 0);
+    assert_int_equal(f.file->stable[10], 0x60);
+    end(&f);
+}
+
 /* Rule 5. It never happens; if it does, no byte of ours is lost, and it is counted. */
 static void without_a_twin_all_of_the_page_is_dirty(void **state)
 {
@@ -390,6 +410,7 @@ int main(void)
         cmocka_unit_test(a_completed_unmap_frees_the_twin),
         cmocka_unit_test(a_copy_from_an_old_fetch_has_a_base),
         cmocka_unit_test(an_overtaken_write_call_only_marks),
+        cmocka_unit_test(an_overtaken_write_call_comes_after_the_commit),
         cmocka_unit_test(without_a_twin_all_of_the_page_is_dirty),
         cmocka_unit_test(without_a_writer_no_twin_is_kept),
         cmocka_unit_test(the_first_writer_unmaps_what_was_given_without_a_twin),

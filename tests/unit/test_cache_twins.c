@@ -82,13 +82,18 @@ static void in_second_unmap(struct fixture *f, struct fixture_reval *v, int at)
     assert_int_equal(f->k->unmaps, 2);
 }
 
-/* The unmap ends. What the kernel had dirty it has written back: the test did. */
-static void let_go(struct fixture *f, struct fixture_reval *v)
+static void unlock_inode(struct fixture *f)
 {
     pthread_mutex_lock(&f->k->lock);
     f->k->inode_locked = false;
     pthread_cond_broadcast(&f->k->cond);
     pthread_mutex_unlock(&f->k->lock);
+}
+
+/* The unmap ends. What the kernel had dirty it has written back: the test did. */
+static void let_go(struct fixture *f, struct fixture_reval *v)
+{
+    unlock_inode(f);
     fixture_reval_end(v);
 }
 
@@ -328,6 +333,40 @@ static void an_overtaken_write_call_comes_after_the_commit(void **state)
     end(&f);
 }
 
+/* ... and after the stored byte was invalidated: only the twin still knows of it. */
+static void an_overtaken_write_call_comes_after_the_invalidation(void **state)
+{
+    struct fixture f;
+    struct fixture_reval v;
+
+    (void)state;
+    begin(&f);
+    f.k->inode_locked = true;
+    fixture_reval_start(&f, &v, true);
+    assert_true(fr_serve(&f.server, FR_GETATTR));
+    sim_settle();
+    assert_int_equal(f.k->unmaps, 1);
+    fault(&f);
+    copy[10] = 0x60;
+    unique = 1;
+    write_back(&f);
+    assert_int_equal(fixture_sync(&f), 0);
+    foreign(&f, 10, 0x99);
+    assert_true(fixture_write_as(&f, 3 * P, "x", 1, CACHE_WRITE_CALL, ++unique, 1));
+    unlock_inode(&f);
+    sim_settle();
+    assert_int_equal(fr_count(&f.server, FR_WRITE), 1); /* step 2 */
+    f.k->inode_locked = true;
+    fixture_serve(&f);
+    assert_int_equal(f.k->unmaps, 2);
+    assert_true(fixture_write_as(&f, 10, "\x50", 1, CACHE_WRITE_CALL, 1, 1));
+    expect_dirty(&f, 0);
+    let_go(&f, &v);
+    assert_int_equal(fixture_sync(&f), 0);
+    assert_int_equal(f.file->stable[10], 0x99);
+    end(&f);
+}
+
 /* Rule 5. It never happens; if it does, no byte of ours is lost, and it is counted. */
 static void without_a_twin_all_of_the_page_is_dirty(void **state)
 {
@@ -411,6 +450,7 @@ int main(void)
         cmocka_unit_test(a_copy_from_an_old_fetch_has_a_base),
         cmocka_unit_test(an_overtaken_write_call_only_marks),
         cmocka_unit_test(an_overtaken_write_call_comes_after_the_commit),
+        cmocka_unit_test(an_overtaken_write_call_comes_after_the_invalidation),
         cmocka_unit_test(without_a_twin_all_of_the_page_is_dirty),
         cmocka_unit_test(without_a_writer_no_twin_is_kept),
         cmocka_unit_test(the_first_writer_unmaps_what_was_given_without_a_twin),

@@ -52,13 +52,21 @@ void frames_stop(struct cache *c)
     free(c->mask_free);
 }
 
+/* Pool lock held: it is read without, but changed by nobody else. */
+static void count_used(struct cache *c, uint32_t by)
+{
+    uint32_t used = atomic_load_explicit(&c->frames_used, memory_order_relaxed);
+
+    atomic_store_explicit(&c->frames_used, used + by, memory_order_relaxed);
+}
+
 /* Pool lock held. */
 static uint32_t take_locked(struct cache *c, uint32_t below, uint32_t refs)
 {
     uint32_t f = indexmap_take(&c->frame_map, below);
 
     if (f) {
-        c->frames_used++;
+        count_used(c, 1);
         atomic_store_explicit(&c->frame_refs[f], refs, memory_order_release);
     }
     return f;
@@ -71,7 +79,7 @@ static void put_locked(struct cache *c, uint32_t frame)
         frame < c->goes_end)
         c->frames_going--;
     indexmap_put(&c->frame_map, frame);
-    c->frames_used--;
+    count_used(c, UINT32_MAX);
 }
 
 uint32_t frame_take(struct cache *c, uint32_t limit)
@@ -113,6 +121,12 @@ void frame_unref(struct cache *c, uint32_t frame)
     pthread_mutex_lock(&c->pool_lock);
     put_locked(c, frame);
     pthread_mutex_unlock(&c->pool_lock);
+}
+
+void frame_unref_locked(struct cache *c, uint32_t frame)
+{
+    if (frame && unref(c, frame))
+        put_locked(c, frame);
 }
 
 /* ---- masks: eight to a frame ---- */

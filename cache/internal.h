@@ -289,6 +289,7 @@ uint32_t frame_take(struct cache *c, uint32_t limit);
 uint32_t frame_take_below(struct cache *c, uint32_t below);
 void frame_ref(struct cache *c, uint32_t frame);
 void frame_unref(struct cache *c, uint32_t frame);
+void frame_unref_locked(struct cache *c, uint32_t frame); /* the pool lock is held */
 #define FRAME_GOES 0x80000000u /* in frame_refs, above the count */
 static inline unsigned frame_count(struct cache *c, uint32_t frame)
 {
@@ -324,6 +325,8 @@ uint64_t evict_calls(struct cache *c);
 /* Puts a clean page on its queue, or takes it off. Mapping lock held. */
 void reclaim_insert(struct mapping *m, struct page *p);
 void reclaim_remove(struct mapping *m, struct page *p);
+/* Takes the page off its queue, and lets its frame go; mapping lock held. */
+void reclaim_leave(struct mapping *m, struct page *p, uint32_t frame);
 /* The page's record becomes `to`, which gets its content; mapping lock held. */
 void reclaim_move(struct mapping *m, struct page *p, struct page *to);
 static inline void reclaim_hit(struct page *p)
@@ -363,9 +366,16 @@ struct page *mapping_add(struct mapping *m, uint64_t index);
 struct page *mapping_prev(struct mapping *m, uint64_t *index);
 /* The page has record `to` from here on. */
 void mapping_move(struct mapping *m, uint64_t index, uint32_t to);
+/* Gives the page, which has none, a second record. */
+void page_more_make(struct cache *c, struct page *p);
 /* The page's second record, to be changed; made if it has none. page_update() and
  * page_drop_twin() give it back when nothing is in it any more. */
-struct page_more *page_change(struct cache *c, struct page *p);
+static inline struct page_more *page_change(struct cache *c, struct page *p)
+{
+    if (!p->more)
+        page_more_make(c, p);
+    return arena_at(c->arena, ARENA_MORE, p->more);
+}
 /* Takes the page out of the index and frees its record, frame, twin and masks. */
 void mapping_remove(struct mapping *m, struct page *p);
 /* Brings counters, Judy sets, holds and the reclaim queue in line with the page's sets. To be

@@ -174,21 +174,18 @@ struct page *mapping_add(struct mapping *m, uint64_t index)
     return p;
 }
 
-struct page_more *page_change(struct cache *c, struct page *p)
+void page_more_make(struct cache *c, struct page *p)
 {
-    if (!p->more) {
-        uint32_t r = slab_alloc(c->more_slab);
-        struct page_more *x = arena_at(c->arena, ARENA_MORE, r);
+    uint32_t r = slab_alloc(c->more_slab);
+    struct page_more *x = arena_at(c->arena, ARENA_MORE, r);
 
-        if (!r) { /* there are as many as page records, and no page has two */
-            fprintf(stderr, "nfscached: out of second page records\n");
-            abort();
-        }
-        *x = (struct page_more){0};
-        slab_publish(&x->live, page_record(c, p));
-        p->more = r;
+    if (!r) { /* there are as many as page records, and no page has two */
+        fprintf(stderr, "nfscached: out of second page records\n");
+        abort();
     }
-    return arena_at(c->arena, ARENA_MORE, p->more);
+    *x = (struct page_more){0};
+    slab_publish(&x->live, page_record(c, p));
+    p->more = r;
 }
 
 static void more_free(struct cache *c, struct page *p)
@@ -224,10 +221,12 @@ void mapping_remove(struct mapping *m, struct page *p)
     }
     byteset_clear(c, &p->valid);
     page_drop_twin(m, p);
-    frame_unref(c, p->frame);
+
+    uint32_t frame = p->frame;
+
     p->frame = 0;
     page_update(m, p); /* without a frame it is not queued again, which would use up its ghost */
-    reclaim_remove(m, p);
+    reclaim_leave(m, p, frame);
     if (p->flags & PG_AHEAD)
         COUNT(c, ahead_wasted, 1);
     more_free(c, p);

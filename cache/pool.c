@@ -168,6 +168,17 @@ void reclaim_remove(struct mapping *m, struct page *p)
     pthread_mutex_unlock(&c->pool_lock);
 }
 
+void reclaim_leave(struct mapping *m, struct page *p, uint32_t frame)
+{
+    struct cache *c = m->c;
+
+    pthread_mutex_lock(&c->pool_lock);
+    if (p->flags & PG_QUEUED)
+        queue_unlink(c, p);
+    frame_unref_locked(c, frame);
+    pthread_mutex_unlock(&c->pool_lock);
+}
+
 void reclaim_move(struct mapping *m, struct page *p, struct page *to)
 {
     struct cache *c = m->c;

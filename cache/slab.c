@@ -35,6 +35,12 @@ static _Atomic uint32_t *live_word(const struct slab *s, uint32_t index)
     return arena_at(s->arena, s->region, index);
 }
 
+/* Lock held: it is read without, but changed by nobody else. */
+static void count_used(struct slab *s, uint32_t by)
+{
+    atomic_store_explicit(&s->used, slab_used(s) + by, memory_order_relaxed);
+}
+
 static bool live_in_use(uint32_t index, void *arg)
 {
     return atomic_load_explicit(live_word(arg, index), memory_order_acquire) != 0;
@@ -111,7 +117,7 @@ uint32_t slab_alloc_below(struct slab *s, uint32_t below)
     assert(s->magic == SLAB_MAGIC);
     pthread_mutex_lock(&s->lock);
     uint32_t index = indexmap_take(&s->map, below);
-    s->used += index != 0;
+    count_used(s, index != 0);
     pthread_mutex_unlock(&s->lock);
     return index;
 }
@@ -123,7 +129,7 @@ void slab_free(struct slab *s, uint32_t index)
         atomic_store_explicit(live_word(s, index), 0, memory_order_release);
     pthread_mutex_lock(&s->lock);
     indexmap_put(&s->map, index);
-    s->used--;
+    count_used(s, UINT32_MAX);
     pthread_mutex_unlock(&s->lock);
 }
 

@@ -137,26 +137,24 @@ static bool write_call(struct cache_write *w, uint64_t index, uint32_t lo, uint3
     return true;
 }
 
+static bool same_words(const uint8_t *a, const uint8_t *b)
+{
+    uint64_t x[4], y[4];
+
+    memcpy(x, a, sizeof x);
+    memcpy(y, b, sizeof y);
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3])) == 0;
+}
+
 /* The next run of bytes that differ, within [*lo, hi). */
 static bool differing(const uint8_t *a, const uint8_t *b, uint32_t *lo, uint32_t *end, uint32_t hi)
 {
     uint32_t i = *lo;
 
-    while (i < hi) {
-        uint64_t x, y;
-
-        if (i + 8 <= hi) {
-            memcpy(&x, a + i, 8);
-            memcpy(&y, b + i, 8);
-            if (x == y) {
-                i += 8;
-                continue;
-            }
-        }
-        if (a[i] != b[i])
-            break;
+    while (i + 32 <= hi && same_words(a + i, b + i))
+        i += 32;
+    while (i < hi && a[i] == b[i])
         i++;
-    }
     *lo = i;
     while (i < hi && a[i] != b[i])
         i++;

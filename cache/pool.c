@@ -423,7 +423,8 @@ bool reclaim_under_write(struct cache *c)
 
     mapping_lock(m);
 
-    bool found = chunk_beside(w, &first, &end);
+    /* One that waited for the dirty limit alone needs none. */
+    bool found = c->frames_used >= c->frames && chunk_beside(w, &first, &end);
 
     mapping_unlock(m);
     if (found && mapping_unmap_held(m, first << PAGE_SHIFT, (end - first) << PAGE_SHIFT) == 0) {

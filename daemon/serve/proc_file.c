@@ -183,8 +183,9 @@ static int read_data(struct call *call, const READ3args *args, int fd, size_t le
     }
     if (rc != 0)
         return rc;
+    /* Nothing is the end, whatever the size is by now: as Linux's server (nfsd_eof_on_read()). */
     if (!overlaid)
-        *eof = args->offset + (uint64_t)n >= (uint64_t)st->st_size;
+        *eof = (n == 0 && len) || args->offset + (uint64_t)n >= (uint64_t)st->st_size;
     reply->data_len = (size_t)n;
     reply->pad = (4 - ((size_t)n & 3)) & 3;
     return 0;

@@ -198,6 +198,15 @@ test_open_races() {
         --rounds "$(by_length 300 2000 10000)" "$T/a" && mount_stop a
 }
 
+# The end came before the size: the file grew while it was read, or is one whose size is a guess. The
+# server must say that it is the end; nothing, and no end, would be an error.
+test_shorter_than_its_size() {
+    local EXPORT=/sys/kernel
+    only_embedded || return 77
+    server_start && mount_start a && [ "$(stat -c %s "$T/a/uevent_seqnum")" = 4096 ] || return
+    tr -d '\0' <"$T/a/uevent_seqnum" | grep -qx '[0-9]*' && mount_stop a
+}
+
 # OPEN asks whether the name is still that file's and who may open it, and waits for neither before
 # it asks for the other; what it is told counts.
 test_open_asks_in_one() {

@@ -290,7 +290,7 @@ uint32_t frame_take_below(struct cache *c, uint32_t below);
 void frame_ref(struct cache *c, uint32_t frame);
 void frame_unref(struct cache *c, uint32_t frame);
 void frame_unref_locked(struct cache *c, uint32_t frame); /* the pool lock is held */
-#define FRAME_GOES 0x80000000u /* in frame_refs, above the count */
+#define FRAME_GOES 0x80000000u                            /* in frame_refs, above the count */
 static inline unsigned frame_count(struct cache *c, uint32_t frame)
 {
     return atomic_load_explicit(&c->frame_refs[frame], memory_order_acquire) & ~FRAME_GOES;

@@ -120,8 +120,8 @@ static void a_stream_is_written_behind_and_committed_at_its_end(void **state)
     fixture_end(&f);
 }
 
-/* The kernel's own writing back, under kernel_writeback: what it has taken from a write(2) is no less
- * a stream. */
+/* The kernel's own writing back, under kernel_writeback: what it has taken from a write(2) is no
+ * less a stream. */
 static void a_stream_of_the_kernels_is_written_behind(void **state)
 {
     struct fixture f;

@@ -41,7 +41,8 @@
 
 #include "fuse/ops.h"
 
-#define TICK_NS 1100000000ull /* file systems with whole seconds are the coarsest */
+#define TICK_NS    1100000000ull /* file systems with whole seconds are the coarsest */
+#define LISTING_NS 100000000ull  /* a listing begins at attributes not older than this */
 
 struct chunk {
     struct remote_call call;
@@ -429,6 +430,29 @@ static bool listing_racy(struct front *f, const struct inode *ino)
     return attr_token_racy(f, t, ino->use->dir_listed_ns);
 }
 
+/* Is the listing that the kernel may have still right? Inode lock held. */
+static bool listing_right(struct front *f, const struct inode *ino, uint64_t now)
+{
+    const struct inode_use *use = ino->use;
+    struct token cur = token_of(&ino->rec->attr);
+
+    return use && token_equal(&cur, &use->dir_token) && !listing_racy(f, ino) &&
+           !(use->dir_plus && now >= use->dir_expires_ns);
+}
+
+/* A listing will be begun, and what is known of the directory is not of now: the listing would go
+ * by a token that it has not begun at, and be of no use to the next reader. */
+static bool listing_asks(struct front *f, struct inode *ino)
+{
+    uint64_t now = now_ns();
+
+    pthread_mutex_lock(inode_lock(ino));
+    bool asks = ino->attr_sent_ns + LISTING_NS < now && !listing_right(f, ino, now);
+
+    pthread_mutex_unlock(inode_lock(ino));
+    return asks;
+}
+
 /* May the kernel go on using its listing? Notes that a listing of now begins otherwise. */
 static bool listing_keeps(struct front *f, struct inode *ino)
 {
@@ -437,10 +461,9 @@ static bool listing_keeps(struct front *f, struct inode *ino)
     pthread_mutex_lock(inode_lock(ino));
     struct inode_use *use = ino->use;
     struct token cur = token_of(&ino->rec->attr);
-    bool same = token_equal(&cur, &use->dir_token);
-    bool keep = same && !listing_racy(f, ino) && !(use->dir_plus && now >= use->dir_expires_ns);
+    bool keep = listing_right(f, ino, now);
 
-    if (!same) {
+    if (!token_equal(&cur, &use->dir_token)) {
         use->dir_token = cur;
         use->dir_seen_ns = now;
     }
@@ -493,9 +516,13 @@ static void opendir_reply(struct op *op)
 static void opendir_asked(struct remote_call *call)
 {
     struct op *op = op_of(call);
+    uint32_t before = names_verifier(op->ino);
 
     if (call->post.valid)
         attr_accept(op->front, op->ino, &call->post, call);
+    /* The kernel notes with its listing the time of the directory that it knows when it begins. */
+    if (names_verifier(op->ino) != before)
+        fuse_lowlevel_notify_inval_inode(op->front->session, op->ino->nodeid, -1, 0);
     if (call->op == REMOTE_ACCESS)
         access_note(op->front, op->ino, &op->cred, call);
     if (call->error == 0 && call->op == REMOTE_ACCESS && !(call->u.access.allowed & R_OK))
@@ -537,7 +564,7 @@ void front_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     if (!op)
         return;
     op->u[0] = (uint32_t)fi->flags;
-    bool fresh = attr_fresh(op->ino);
+    bool fresh = attr_fresh(op->ino) && !listing_asks(f, op->ino);
 
     if (!f->config.default_permissions && !(fresh && may_list(op))) {
         op->call.u.access.want = R_OK | W_OK | X_OK; /* nobody asked whether the caller may */

@@ -283,6 +283,25 @@ sys.exit(max(counts) > 300)
 END
 }
 
+# A directory changed elsewhere while its attributes are still believed: it is listed once, and the
+# listing is good for the next reader.
+test_listed_once() {
+    have_python || return 77
+    server_start && mkdir "$EXPORT/d" && mount_start a actimeo=60 && mkdir "$T/a/own" && stat "$T/a/d" >/dev/null || return
+    sleep 0.3
+    (cd "$EXPORT/d" && seq 300 | xargs touch) || return
+    sleep 0.3 # no reader doubts the directory's times any more
+    local before after
+    calls() {
+        "$NFSCACHED" status --json "$T/a" |
+            python3 -c 'import json, sys; print(json.load(sys.stdin)["rpc"]["READDIRPLUS"]["calls"])'
+    }
+    [ "$(ls -l "$T/a/d" | grep -c ^-)" = 300 ] && before=$(calls) &&
+        [ "$(ls -l "$T/a/d" | grep -c ^-)" = 300 ] && after=$(calls) || return
+    echo "first=$before second=$((after - before))"
+    [ "$before" -gt 0 ] && [ "$after" = "$before" ]
+}
+
 # ---- a server that misbehaves ----------------------------------------------------------------------
 
 # faulty SPEC [ARGUMENTS]: the workload while each 300 ms the fault is added; cleared at the end

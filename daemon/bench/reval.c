@@ -11,8 +11,8 @@
 #include "daemon/bench/matrix.h"
 #include "daemon/verbs.h"
 
-const char *const rv_state_names[] = {"clean",        "mapped", "dirty-write",
-                                      "dirty-mapped", "writer", NULL};
+const char *const rv_state_names[] = {"clean",       "mapped", "dirty-write", "dirty-mapped",
+                                      "dirty-pages", "writer", NULL};
 const char *const rv_change_names[] = {"none",   "byte",     "whole", "grown",
                                        "shrunk", "replaced", NULL};
 static const char *const part_names[] = {"matrix", "writer", "staleness", "opens", NULL};
@@ -45,7 +45,8 @@ static struct cell *add(struct matrix *m, cell_fn run, const struct rv_cell *rv,
 /* The kernel's notification alone, on as many pages as are worth it. */
 static void set_limit(struct cell *c, const struct rv_cell *rv)
 {
-    static const char *const work[] = {"drop", "drop-mapped", NULL, "drop-dirty", NULL};
+    static const char *const work[] = {"drop",       "drop-mapped", NULL,
+                                       "drop-dirty", "drop-dirty",  NULL};
 
     if (rv->target->kind == TARGET_OURS && rv->pages >= 1024 && rv->change != CHANGE_NONE &&
         work[rv->state])
@@ -60,6 +61,9 @@ static void add_matrix(struct matrix *m, const struct asked *a, struct rv_cell r
                 /* With nothing cached there is only one state. */
                 if (!(a->state_set & 1u << s) || !(a->change_set & 1u << k) ||
                     (a->list.v[i] == 0 && s != STATE_CLEAN))
+                    continue;
+                /* Others would change the very bytes that are stored here. */
+                if (s == STATE_DIRTY_PAGES && k > CHANGE_BYTE)
                     continue;
                 rv.pages = a->list.v[i];
                 rv.state = s;
@@ -232,7 +236,7 @@ int bench_revalidate(int argc, const char **argv)
         {"max-pages", 0, POPT_ARG_INT, &a.max_pages, 0,
          "the powers of 4 up to this (default 16384; 1048576 is 4 GiB)", "N"},
         {"state", 0, POPT_ARG_STRING, &a.states, 0,
-         "of clean,mapped,dirty-write,dirty-mapped,writer only these", "LIST"},
+         "of clean,mapped,dirty-write,dirty-mapped,dirty-pages,writer only these", "LIST"},
         {"change", 0, POPT_ARG_STRING, &a.changes, 0,
          "of none,byte,whole,grown,shrunk,replaced only these", "LIST"},
         {"rounds", 0, POPT_ARG_INT, &o.rounds, 0, "of a small cell in each repetition (default 5)",

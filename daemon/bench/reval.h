@@ -29,11 +29,19 @@ enum {
     RV_SLOT_WRITE = 0,
     RV_SLOT_MAPPED = 8,
     RV_THEIRS = 64,
+    RV_OURS = 255,      /* no byte of theirs is that */
     RV_SPECIAL = 2048,  /* the byte of the middle page that "one byte" changes */
     RV_PAGES_EMPTY = 16 /* pages of the file of which none is cached */
 };
 
-enum rv_state { STATE_CLEAN, STATE_MAPPED, STATE_DIRTY_WRITE, STATE_DIRTY_MAPPED, STATE_WRITER };
+enum rv_state {
+    STATE_CLEAN,
+    STATE_MAPPED,
+    STATE_DIRTY_WRITE,
+    STATE_DIRTY_MAPPED,
+    STATE_DIRTY_PAGES, /* stored wholly, but for the middle page: that is the other side's */
+    STATE_WRITER
+};
 enum rv_change {
     CHANGE_NONE,
     CHANGE_BYTE,
@@ -79,6 +87,7 @@ struct rv_file {
     unsigned version;      /* of their bytes */
     unsigned char special; /* the special byte, if has_special */
     bool has_special, replaced;
+    bool stored_wholly; /* all pages but the middle one are ours, RV_OURS where no slot is */
     uint64_t *written, *mapped; /* our slots, last value of each page; 0: never */
 };
 

@@ -26,11 +26,13 @@ static bool is_special(const struct rv_file *f, uint64_t page)
     return f->has_special && page == f->pages / 2;
 }
 
-/* The page as the other side has it; our slots are 0. */
+/* The page as the other side has it (or we, if it is stored wholly); our slots are 0. */
 static void page_content(const struct rv_file *f, uint64_t page, unsigned char *out)
 {
+    bool ours = f->stored_wholly && page < f->pages && page != f->pages / 2;
+
     memset(out, 0, RV_THEIRS);
-    memset(out + RV_THEIRS, fill_of(f, page), RV_PAGE - RV_THEIRS);
+    memset(out + RV_THEIRS, ours ? RV_OURS : fill_of(f, page), RV_PAGE - RV_THEIRS);
     if (is_special(f, page))
         out[RV_SPECIAL] = f->special;
 }

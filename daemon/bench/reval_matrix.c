@@ -82,6 +82,25 @@ static int make_dirty_by_mapping(struct round *r)
     return rc;
 }
 
+/* No byte of what is stored is what it was before. */
+static int make_dirty_pages(struct round *r)
+{
+    int rc = map_file(r, PROT_READ | PROT_WRITE);
+
+    r->file.stored_wholly = true;
+    for (unsigned p = 0; rc == 0 && p < r->file.pages; p++) {
+        unsigned char *page = r->map + (size_t)p * RV_PAGE;
+        uint64_t value = 0x8080808080808080u | p;
+        if (p != r->file.pages / 2) {
+            r->file.written[p] = r->file.mapped[p] = value;
+            memset(page, RV_OURS, RV_PAGE);
+            memcpy(page + RV_SLOT_WRITE, &value, sizeof value);
+            memcpy(page + RV_SLOT_MAPPED, &value, sizeof value);
+        }
+    }
+    return rc;
+}
+
 static int start_writer(struct round *r)
 {
     int rc = map_file(r, PROT_READ | PROT_WRITE);
@@ -113,8 +132,9 @@ static int open_and_cache(struct round *r)
 
 static int into_state(struct round *r)
 {
-    static int (*const make[])(struct round *) = {NULL, make_mapped, make_dirty_by_write,
-                                                  make_dirty_by_mapping, start_writer};
+    static int (*const make[])(struct round *) = {
+        NULL,        make_mapped, make_dirty_by_write, make_dirty_by_mapping, make_dirty_pages,
+        start_writer};
     int rc = 0;
 
     if (r->rv->pages)

@@ -370,6 +370,18 @@ static void next_tick(const struct stat *since)
                  : now.st_ctim.tv_sec < since->st_ctim.tv_sec);
 }
 
+static int broken(bool is, const char *what, int round)
+{
+    if (is)
+        fprintf(stderr, "cto: round %d: %s\n", round, what);
+    return is;
+}
+
+static bool same_ctime(const struct stat *a, const struct stat *b)
+{
+    return a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
 /* Our own link, rename and unlink show in nlink and ctime at once. */
 static int own_changes_at_once(void)
 {
@@ -387,10 +399,10 @@ static int own_changes_at_once(void)
         next_tick(&a);
         must(link(f, g), "link");
         must(stat(f, &b), "stat");
-        bad += b.st_nlink != 2 ||
-               (b.st_ctim.tv_sec == a.st_ctim.tv_sec && b.st_ctim.tv_nsec == a.st_ctim.tv_nsec);
+        bad += broken(b.st_nlink != 2, "links after link", i) +
+               broken(same_ctime(&a, &b), "ctime after link", i);
         must(stat(g, &b), "stat");
-        bad += b.st_nlink != 2 || b.st_ino != a.st_ino;
+        bad += broken(b.st_nlink != 2 || b.st_ino != a.st_ino, "the link", i);
         a = b;
         if (i == 0) { /* the first name is looked up again while the other one still holds */
             t_sleep_us((long)(actimeo * 0.6e6));
@@ -399,17 +411,17 @@ static int own_changes_at_once(void)
         next_tick(&a);
         must(rename(g, h), "rename");
         must(stat(h, &b), "stat");
-        bad += b.st_nlink != 2 || b.st_ino != a.st_ino ||
-               (b.st_ctim.tv_sec == a.st_ctim.tv_sec && b.st_ctim.tv_nsec == a.st_ctim.tv_nsec);
-        bad += stat(g, &b) == 0;
+        bad += broken(b.st_nlink != 2 || b.st_ino != a.st_ino, "the renamed link", i) +
+               broken(same_ctime(&a, &b), "ctime after rename", i);
+        bad += broken(stat(g, &b) == 0, "the old name is there", i);
         must(unlink(h), "unlink");
         must(stat(f, &b), "stat");
-        bad += b.st_nlink != 1;
+        bad += broken(b.st_nlink != 1, "links after unlink", i);
         must(chmod(f, 0640), "chmod");
         must(stat(f, &b), "stat");
-        bad += (b.st_mode & 07777) != 0640;
+        bad += broken((b.st_mode & 07777) != 0640, "mode", i);
         must(unlink(f), "unlink");
-        bad += stat(f, &b) == 0;
+        bad += broken(stat(f, &b) == 0, "the removed name is there", i);
         watch_beat(watch, 0);
     }
     return bad;

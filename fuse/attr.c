@@ -190,6 +190,7 @@ static void pages_proven(struct front *f, struct inode *ino)
 static void take_ownership(struct inode *ino, const struct attr *attr)
 {
     struct attr *have = &ino->rec->attr;
+    have->ctime = attr->ctime;
     have->mode = attr->mode;
     have->nlink = attr->nlink;
     have->uid = attr->uid;
@@ -209,15 +210,17 @@ static bool adopt_if_empty(struct inode *ino, const struct attr *attr)
     return !ino->map || mapping_adopt(ino->map, &now);
 }
 
+/* The pages' token stays as good as it is: one that was assumed proves nothing now either. */
 static bool only_ctime_ours(struct front *f, struct inode *ino, const struct token *now,
                             const struct token *have)
 {
     bool ours = ino->ctime_ours;
     ino->ctime_ours = false;
-    if (!ours || !now->valid || !have->valid || have->assumed ||
-        !ts_equal(now->mtime, have->mtime) || now->size != have->size ||
-        now->change != have->change)
+    if (!ours || !now->valid || !have->valid || !ts_equal(now->mtime, have->mtime) ||
+        now->size != have->size || now->change != have->change)
         return false;
+    if (have->assumed)
+        return true;
     /* Another change in the tick of the last one would show the same mtime, too. */
     struct token of_mtime = *now;
     of_mtime.ctime = now->mtime;
@@ -238,8 +241,11 @@ static bool accept_file(struct front *f, struct inode *ino, const struct attr *a
     }
     have = mapping_token(ino->map);
     if (!token_equal(&now, &have) && only_ctime_ours(f, ino, &now, &have)) {
-        mapping_set_token(ino->map, &now);
+        bool assumed = have.assumed;
+
         have = now;
+        have.assumed = assumed;
+        mapping_set_token(ino->map, &have);
     }
     if (token_equal(&now, &have)) {
         ino->changed_elsewhere = false;
@@ -367,7 +373,7 @@ bool attr_only_ctime_ours(struct front *f, struct inode *ino, const struct token
                           const struct token *have)
 {
     pthread_mutex_lock(inode_lock(ino));
-    bool ours = only_ctime_ours(f, ino, now, have);
+    bool ours = only_ctime_ours(f, ino, now, have) && !have->assumed;
     pthread_mutex_unlock(inode_lock(ino));
     return ours;
 }
@@ -477,11 +483,11 @@ static void getattr_done(struct remote_call *call)
 }
 
 /* Known to have changed, and not yet revalidated: the old attributes, which go with the old pages,
- * for no time at all. */
+ * for no time at all. What we changed ourselves since shows at once: that is asked for. */
 static bool changed_elsewhere(struct inode *ino)
 {
     pthread_mutex_lock(inode_lock(ino));
-    bool changed = ino->changed_elsewhere;
+    bool changed = ino->changed_elsewhere && ino->own_change_ns <= ino->attr_sent_ns;
     pthread_mutex_unlock(inode_lock(ino));
     return changed;
 }

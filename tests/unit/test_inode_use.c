@@ -484,13 +484,18 @@ static void assumed_token_is_good_for_attributes_alone(void **state)
     told(ino, &attr);
     assert_int_equal(revalidations, 3);
     assert_true(ino->changed_elsewhere);
+    assert_true(ts_equal(ino->rec->attr.ctime, attr.ctime)); /* goes with no page */
 
-    /* A rename of ours does not prove it either. */
+    /* A rename of ours does not prove it either; and is no change made elsewhere. */
     t.ctime.tv_sec = 1;
     mapping_set_token(ino->map, &t);
     ino->ctime_ours = true;
     told(ino, &attr);
-    assert_int_equal(revalidations, 4);
+    assert_int_equal(revalidations, 3);
+    assert_true(attr_fresh(ino));
+    assert_int_equal(ino->pages_expire_ns, 1);
+    t = mapping_token(ino->map);
+    assert_true(t.assumed && ts_equal(t.ctime, attr.ctime));
     attr_stop(f);
     inode_unref(f, ino);
     end();

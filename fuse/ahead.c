@@ -255,11 +255,6 @@ static void take_entry(struct front *f, struct listing *l, const struct remote_d
         inode_unref(f, ino);
 }
 
-static bool is_dot(const char *name)
-{
-    return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
-}
-
 /* An own change of the directory since the call was sent: it may have been of any of the names. */
 static bool overtaken(struct listing *l)
 {
@@ -464,10 +459,15 @@ void ahead_distrust(struct front *f)
     atomic_store_explicit(&f->ahead->distrust_ns, now_ns() + DISTRUST_NS, memory_order_relaxed);
 }
 
-static bool in_run(struct front *f, struct inode *dir, uint64_t now)
+bool ahead_may_answer(struct front *f, fuse_ino_t dir)
 {
+    uint64_t now = now_coarse_ns();
+
+    if (f->config.lookupcache == FRONT_LOOKUPCACHE_NONE ||
+        now < atomic_load_explicit(&f->ahead->distrust_ns, memory_order_relaxed))
+        return false;
     pthread_mutex_lock(&f->ahead->lock);
-    struct run *r = run_find(f->ahead, dir->nodeid);
+    struct run *r = run_find(f->ahead, dir);
     bool goes = r && run_goes(r, now);
 
     pthread_mutex_unlock(&f->ahead->lock);
@@ -479,9 +479,7 @@ struct inode *ahead_lookup(struct front *f, struct inode *dir, const char *name,
 {
     uint64_t now = now_coarse_ns();
 
-    if (f->config.lookupcache == FRONT_LOOKUPCACHE_NONE || !in_run(f, dir, now) ||
-        now < atomic_load_explicit(&f->ahead->distrust_ns, memory_order_relaxed) ||
-        !attr_fresh(dir))
+    if (!attr_fresh(dir))
         return NULL;
     pthread_mutex_lock(inode_lock(dir));
     bool asked = dir->attr_sent_ns + ASK_NS > now;

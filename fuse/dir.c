@@ -146,11 +146,6 @@ static bool slice_note(struct slice *s, struct inode *ino)
     return true;
 }
 
-static bool is_dot(const char *name)
-{
-    return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
-}
-
 static double shorter(double a, double b)
 {
     return a < b ? a : b;
@@ -522,7 +517,7 @@ static void opendir_asked(struct remote_call *call)
         attr_accept(op->front, op->ino, &call->post, call);
     /* The kernel notes with its listing the time of the directory that it knows when it begins. */
     if (names_verifier(op->ino) != before)
-        fuse_lowlevel_notify_inval_inode(op->front->session, op->ino->nodeid, -1, 0);
+        kernel_forget_attr(op->front, op->ino);
     if (call->op == REMOTE_ACCESS)
         access_note(op->front, op->ino, &op->cred, call);
     if (call->error == 0 && call->op == REMOTE_ACCESS && !(call->u.access.allowed & R_OK))

@@ -350,7 +350,8 @@ static bool lookup_helper(fuse_req_t req, fuse_ino_t parent, const char *name)
 static bool lookup_known(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct front *f = front_of(req);
-    struct inode *dir = inode_by_nodeid(f, parent), *ino = NULL;
+    struct inode *dir = ahead_may_answer(f, parent) ? inode_by_nodeid(f, parent) : NULL;
+    struct inode *ino = NULL;
     struct fuse_entry_param e;
     struct cred cred;
 

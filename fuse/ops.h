@@ -70,7 +70,9 @@ void ahead_end(struct front *f);
 /* After the loops ended. False: a call to a server that never answered still points at the front.
  */
 bool ahead_stop(struct front *f);
-/* A LOOKUP: the inode that it may be answered with without asking, referenced; NULL: ask. */
+/* A LOOKUP in the directory: is it worth to look whether it can be answered without asking? */
+bool ahead_may_answer(struct front *f, fuse_ino_t dir);
+/* ... the inode that it is answered with, referenced; NULL: ask. */
 struct inode *ahead_lookup(struct front *f, struct inode *dir, const char *name,
                            const struct cred *cred);
 /* The server was asked for a name, and had it. */
@@ -200,7 +202,11 @@ void times_wait(struct front *f);
 
 /* ---- dir.c -------------------------------------------------------------------------------- */
 
-void dir_state_free(void *dir); /* what file->dir points at */
+void dir_state_free(void *dir);             /* what file->dir points at */
+static inline bool is_dot(const char *name) /* "." or ".." */
+{
+    return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
+}
 
 /* ---- glue.c ------------------------------------------------------------------------------- */
 
@@ -216,6 +222,8 @@ void attr_stop(struct front *f);
 void revalidate_timed(struct front *f, struct inode *ino, bool open);
 /* Likewise: pages_expire_ns may be earlier now than it was. */
 void revalidate_sooner(struct front *f, struct inode *ino);
+/* Notifies the kernel that its copy of the attributes is old; waits for nothing, handlers too. */
+void kernel_forget_attr(struct front *f, struct inode *ino);
 int revalidate_start(struct front *f);
 void revalidate_stop(struct front *f);
 

@@ -162,7 +162,7 @@ static void finish(struct reval_job *job, int error)
 /* The kernel's copy of the attributes goes; OPEN has none in its reply, so the new size would show
  * only after the old one's timeout. Offset -1 touches no page, so this waits for nothing
  * (fuse_reverse_inval_inode). */
-static void forget_attr(struct front *f, struct inode *ino)
+void kernel_forget_attr(struct front *f, struct inode *ino)
 {
     fuse_lowlevel_notify_inval_inode(f->session, ino->nodeid, -1, 0);
 }
@@ -179,7 +179,7 @@ static void revalidate_pages(struct reval_job *job)
         if (job->proves)
             ino->use->proven = token_of(&job->attr);
         pthread_mutex_unlock(inode_lock(ino));
-        forget_attr(job->front, ino);
+        kernel_forget_attr(job->front, ino);
     }
     finish(job, err);
 }
@@ -236,7 +236,7 @@ static void judge(struct reval_job *job, const struct remote_call *call)
     pthread_mutex_unlock(inode_lock(ino));
     attr_accept(f, ino, &call->post, call);
     if (!token_equal(&told, &now))
-        forget_attr(f, ino);
+        kernel_forget_attr(f, ino);
     finish(job, 0);
 }
 

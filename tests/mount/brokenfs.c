@@ -6,8 +6,9 @@
  *   brokenfs [--MODE [N]] -f DIRECTORY MOUNTPOINT
  *
  * Requests go straight to the directory, the kernel's copy is dropped at each open. Unbroken, it
- * keeps what is written to pages that only one client writes; pages that both write it merges as
- * wholes, as any passthrough does, and loses bytes there.
+ * is as right as a plain passthrough can be: pages that several clients write it merges as wholes,
+ * and loses bytes there; and the kernel's drop at an open may come between a write(2)'s copy into
+ * the page and its WRITE, and bring the bytes of before back (docs/protocol.md, "unmap").
  */
 #define FUSE_USE_VERSION 314
 #include <errno.h>

@@ -86,6 +86,19 @@ test_probe_sees_broken_clients() {
         echo "probe: broken=14 ok"
 }
 
+# passthrough_is_calm MODE ARGUMENT...: over brokenfs in a mode in which nothing that is looked at goes wrong
+passthrough_is_calm() {
+    local mode=$1 rc
+    shift
+    # shellcheck disable=SC2086
+    "$bin/brokenfs" $mode -f "$EXPORT" "$T/broken" >"$T/brokenfs.log" 2>&1 &
+    mount_pid[broken]=$!
+    wait_for 10 mounted "$T/broken" && probe 0 "$nothing" --mount "$T/broken" --rounds 100 "$@"
+    rc=$?
+    mount_abort broken
+    return $rc
+}
+
 test_probe_is_calm() {
     local level dir
     not_for_each_server || return
@@ -102,14 +115,14 @@ test_probe_is_calm() {
     local rc=$?
     mount_abort memfs
     [ $rc = 0 ] || return
-    "$bin/brokenfs" -f "$EXPORT" "$T/broken" >"$T/brokenfs.log" 2>&1 &
-    mount_pid[broken]=$!
-    wait_for 10 mounted "$T/broken" &&
-        probe 0 "$nothing" --mount "$T/broken" --server-dir "$EXPORT" --rounds 100 --fresh 0.3
+    # A passthrough that never drops the kernel's copy is right for all who come through it. One that drops it at
+    # each open is not: a drop between a write(2)'s copy into the kernel's page and its WRITE brings the bytes of before
+    # back (docs/probe.md). It is rare, and a finding: so there only the checks that have no write(2) under way meanwhile, or promise nothing.
+    passthrough_is_calm --stale --expect local &&
+        passthrough_is_calm "" --server-dir "$EXPORT" --check shared-page,held --fresh 0.3
     rc=$?
-    mount_abort broken
     umount "$T/tmpfs"
-    [ $rc = 0 ] && echo "probe: calm=9 ok"
+    [ $rc = 0 ] && echo "probe: calm=10 ok"
 }
 
 # Both clients write one file at a time. Where replies to WRITE tell nothing of before, only wcc=strict

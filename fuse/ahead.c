@@ -275,18 +275,36 @@ static uint64_t pause_after(struct front *f, const struct remote_call *call, boo
     return call->error || !useful ? QUIET_NS : 0;
 }
 
-static void listing_end(struct listing *l)
+bool ahead_begins(struct front *f)
 {
-    struct front *f = l->front;
     struct ahead *a = f->ahead;
 
-    inode_unref(f, l->dir);
-    remote_call_clear(f->remote, &l->call);
-    free(l);
+    pthread_mutex_lock(&a->lock);
+    bool may = !a->ending;
+
+    a->in_flight += may;
+    pthread_mutex_unlock(&a->lock);
+    return may;
+}
+
+void ahead_ends(struct front *f)
+{
+    struct ahead *a = f->ahead;
+
     pthread_mutex_lock(&a->lock);
     if (--a->in_flight == 0)
         pthread_cond_broadcast(&a->idle);
     pthread_mutex_unlock(&a->lock);
+}
+
+static void listing_end(struct listing *l)
+{
+    struct front *f = l->front;
+
+    inode_unref(f, l->dir);
+    remote_call_clear(f->remote, &l->call);
+    free(l);
+    ahead_ends(f);
 }
 
 static void listed(struct remote_call *call)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Reading directories: opendir, readdir, readdirplus, releasedir, fsyncdir.
+ * Reading directories: readdir, readdirplus, releasedir, fsyncdir. How they are opened, and what
+ * the kernel may keep of them: listing.c.
  *
  * The offsets that the kernel is given are the server's cookies, so seekdir() works for as long as
  * the server honours them, and entries that stay are neither repeated nor lost while others come
@@ -15,23 +16,16 @@
  * cookie. BAD_COOKIE (EBADMSG) is tried once more with verifier 0, which some servers take for
  * "any"; then it is the caller's error.
  *
+ * Who goes on reading does not wait for the next chunk: it is asked for as soon as a request comes
+ * that does not begin the directory, or one took all of the chunk, and waits in `next` until the
+ * reader gets there, a second at most. So the server works on it while the kernel and the reader
+ * work on this one. Errors of such a call are not told; the reader asks again by itself.
+ *
  * With READDIRPLUS the kernel makes entries and inodes of what it gets. They are withheld (only the
  * name is given) when the chunk may be older than the directory: another token, or an own
  * operation since. Otherwise a name that we removed could come back to life in the kernel.
  *
- * The kernel may keep the whole listing (FOPEN_CACHE_DIR) and use it for a later open with
- * FOPEN_KEEP_CACHE. That is granted when the directory's token is what it was when the listing was
- * begun, and the server's clock had left the token's tick by then: a change in the same tick would
- * not show. Times without nanoseconds may be those of a file system that has none, whatever the
- * server says: then the token has to be known for longer than a second.
- *
- * The kernel asks for attributes with every piece. Left to itself (READDIRPLUS_AUTO) it does so for
- * the first 4 KiB, some 25 entries, and for the rest only if some of these were looked at
- * meanwhile: a program that lists first and looks then had one request for each of the others, and
- * they were never renewed. A listing is kept for half of the time of its attributes: read once
- * more, it renews them many at a time, where the kernel would ask for one after the other.
- *
- * Lock order: dir lock > table lock, inode lock.
+ * Lock order: dir lock > table lock, inode lock; ahead.c's.
  */
 #include <errno.h>
 #include <math.h>
@@ -41,27 +35,29 @@
 
 #include "fuse/ops.h"
 
-#define TICK_NS    1100000000ull /* file systems with whole seconds are the coarsest */
-#define LISTING_NS 100000000ull  /* a listing begins at attributes not older than this */
+#define NEXT_NS 1000000000ull /* what was fetched ahead is used for so long */
 
 struct chunk {
     struct remote_call call;
     struct cred cred;
-    struct dir *dir; /* referenced while the call is in flight */
-    struct op *op;   /* the request it was sent for */
-    uint64_t start;
+    struct dir *dir;           /* referenced while the call is in flight */
+    struct op *op;             /* the request that waits for it; NULL: none, it is fetched ahead */
+    bool ahead, complete;      /* of dir->next; dir lock held */
+    uint64_t start, end;       /* the cookies of what it begins with, and of what follows it */
     struct remote_dirent *pos; /* what follows pos_cookie; NULL: the end of the chunk */
     uint64_t pos_cookie;
     struct token token;     /* of the directory, from the same reply */
     uint32_t before, proof; /* ahead.c: its verifier when the call was sent; what the names prove */
 };
 
-/* An open directory; outlives its RELEASEDIR while a call of a killed reader is in flight. */
+/* An open directory; outlives its RELEASEDIR while a call is in flight that nobody waits for. */
 struct dir {
     struct front *front;
+    struct inode *ino; /* referenced */
     atomic_uint refs;
     pthread_mutex_t lock;
     struct chunk *chunk; /* complete; NULL: none */
+    struct chunk *next;  /* fetched ahead, or being fetched; NULL: none */
     uint8_t verf[8];
 };
 
@@ -80,8 +76,28 @@ static void dir_put(struct dir *d)
     if (atomic_fetch_sub(&d->refs, 1) != 1)
         return;
     chunk_free(d->front, d->chunk);
+    chunk_free(d->front, d->next);
+    inode_unref(d->front, d->ino);
     pthread_mutex_destroy(&d->lock);
     free(d);
+}
+
+struct dir *dir_new(struct front *f, struct inode *ino)
+{
+    struct dir *d = calloc(1, sizeof(*d));
+
+    if (!d)
+        return NULL;
+    d->front = f;
+    d->ino = ino;
+    inode_ref(ino);
+    atomic_init(&d->refs, 1);
+    pthread_mutex_init(&d->lock, NULL);
+    /* Where the kernel kept only the begin of a listing, it asks from the middle on. */
+    pthread_mutex_lock(inode_lock(ino));
+    memcpy(d->verf, ino->use->dir_verf, sizeof(d->verf));
+    pthread_mutex_unlock(inode_lock(ino));
+    return d;
 }
 
 void dir_state_free(void *dir)
@@ -220,18 +236,6 @@ static void slice_fill(struct op *op, struct slice *s, struct chunk *c)
     }
 }
 
-/* `valid`: seconds, the shortest of the attributes that a piece gave. */
-static void listing_note(struct inode *ino, bool plus, double valid)
-{
-    uint64_t until = plus && valid < 1e9 ? now_ns() + (uint64_t)(valid * 5e8) : UINT64_MAX;
-
-    pthread_mutex_lock(inode_lock(ino));
-    ino->use->dir_plus = plus;
-    if (until < ino->use->dir_expires_ns)
-        ino->use->dir_expires_ns = until;
-    pthread_mutex_unlock(inode_lock(ino));
-}
-
 static void dir_reply(struct op *op, struct slice *s)
 {
     listing_note(op->ino, op->u[2], s->valid);
@@ -242,41 +246,62 @@ static void dir_reply(struct op *op, struct slice *s)
     op_end(op);
 }
 
-/* Answers from the chunk, if that holds the offset. Dir lock held; on true the slice is ready. */
-static bool dir_serve(struct op *op, struct dir *d, struct slice *s)
+static bool chunk_holds(struct chunk *c, uint64_t off)
 {
-    struct chunk *c = d->chunk;
-
-    if (!c || !chunk_seek(c, op->u[1]) || (!c->pos && !c->call.u.readdir.eof))
-        return false;
-    slice_fill(op, s, c);
-    return true;
+    return c && chunk_seek(c, off) && (c->pos || c->call.u.readdir.eof);
 }
 
 /* ---- fetching ----------------------------------------------------------------------------- */
 
 static void chunk_done(struct remote_call *call);
 
-static void chunk_submit(struct op *op, struct dir *d, struct chunk *c)
+static struct chunk *chunk_new(struct dir *d, const struct cred *cred, uint64_t start)
 {
-    struct front *f = op->front;
-    uint32_t count = f->remote->dtsize ? f->remote->dtsize : 65536;
+    struct chunk *c = calloc(1, sizeof(*c));
+
+    if (!c)
+        return NULL;
+    c->cred = *cred;
+    c->start = start;
+    c->dir = d;
+    atomic_fetch_add(&d->refs, 1);
+    return c;
+}
+
+static void chunk_submit(struct chunk *c, bool plus, bool any_verf)
+{
+    struct dir *d = c->dir;
+    struct front *f = d->front;
 
     memset(&c->call, 0, sizeof(c->call));
-    c->op = op;
-    c->start = c->pos_cookie = op->u[1];
+    c->pos_cookie = c->start;
     c->call.op = REMOTE_READDIR;
     c->call.cred = &c->cred;
-    c->call.fh = op->ino->rec->fh;
+    c->call.fh = d->ino->rec->fh;
     c->call.u.readdir.cookie = c->start;
-    if (c->start && !op->u[3])
+    if (c->start && !any_verf) {
+        pthread_mutex_lock(&d->lock);
         memcpy(c->call.u.readdir.verf, d->verf, sizeof(d->verf));
-    c->call.u.readdir.count = count;
-    c->call.u.readdir.plus = op->u[2] && f->config.rdirplus;
+        pthread_mutex_unlock(&d->lock);
+    }
+    c->call.u.readdir.count = f->remote->dtsize ? f->remote->dtsize : 65536;
+    c->call.u.readdir.plus = plus && f->config.rdirplus;
     c->call.done = chunk_done;
     c->call.arg = c;
-    c->before = names_verifier(op->ino);
+    c->before = names_verifier(d->ino);
     remote_submit(f->remote, &c->call);
+}
+
+static void chunk_ask(struct op *op, struct dir *d)
+{
+    struct chunk *c = chunk_new(d, &op->cred, op->u[1]);
+
+    if (!c) {
+        op_fail(op, ENOMEM);
+        return;
+    }
+    c->op = op;
+    chunk_submit(c, op->u[2], false);
 }
 
 static bool chunk_again(struct chunk *c)
@@ -291,71 +316,178 @@ static bool chunk_again(struct chunk *c)
     else
         return false;
     remote_call_clear(f->remote, &c->call);
-    chunk_submit(op, c->dir, c);
+    chunk_submit(c, op->u[2], op->u[3]);
     return true;
 }
 
-/* What would make a reader go round for ever. */
-static bool chunk_is_sane(const struct chunk *c)
+/* Notes what came. False: it would make a reader go round for ever. */
+static bool chunk_take(struct chunk *c)
 {
-    const struct remote_dirent *e = c->call.u.readdir.entries;
+    c->pos = c->call.u.readdir.entries;
+    c->end = c->start;
+    for (struct remote_dirent *e = c->pos; e; e = e->next)
+        c->end = e->cookie;
+    return c->end != c->start || c->call.u.readdir.eof;
+}
 
-    if (!e)
-        return c->call.u.readdir.eof;
-    while (e->next)
-        e = e->next;
-    return e->cookie != c->start || c->call.u.readdir.eof;
+/* Gives up what was fetched ahead, unless somebody waits for it. Dir lock held; the caller frees
+ * what is returned. */
+static struct chunk *next_drop(struct dir *d)
+{
+    struct chunk *n = d->next;
+
+    if (!n || n->op)
+        return NULL;
+    d->next = NULL;
+    return n->complete ? n : NULL;
+}
+
+/* The chunk becomes the directory's. Dir lock held; the caller frees what is returned. */
+static struct chunk *chunk_install(struct dir *d, struct chunk *c)
+{
+    struct chunk *old = d->chunk;
+
+    d->chunk = c;
+    memcpy(d->verf, c->call.u.readdir.verf, sizeof(d->verf));
+    return old;
+}
+
+/* The reader goes on, or has all that there is: the chunk that follows, to be submitted. Dir lock
+ * held; the directory has a chunk. */
+static struct chunk *next_new(struct op *op, struct dir *d)
+{
+    struct front *f = op->front;
+    struct chunk *c = d->chunk;
+
+    if (!(op->u[1] || !c->pos) || d->next || c->call.u.readdir.eof || !f->config.acregmin_ns ||
+        !ahead_begins(f))
+        return NULL;
+    d->next = chunk_new(d, &op->cred, c->end);
+    if (!d->next)
+        ahead_ends(f);
+    else
+        d->next->ahead = true;
+    return d->next;
+}
+
+static void chunk_deliver(struct chunk *c, struct op *op)
+{
+    struct dir *d = c->dir;
+    struct front *f = d->front;
+    struct slice s = {.data = malloc(op->u[0]), .size = op->u[0]};
+
+    pthread_mutex_lock(inode_lock(d->ino));
+    if (d->ino->use)
+        memcpy(d->ino->use->dir_verf, c->call.u.readdir.verf, sizeof(d->verf));
+    pthread_mutex_unlock(inode_lock(d->ino));
+
+    pthread_mutex_lock(&d->lock);
+    struct chunk *old = chunk_install(d, c);
+    struct chunk *useless = d->next && d->next->start != c->end ? next_drop(d) : NULL;
+
+    if (s.data)
+        slice_fill(op, &s, c);
+    struct chunk *next = next_new(op, d);
+
+    pthread_mutex_unlock(&d->lock);
+    chunk_free(f, old);
+    chunk_free(f, useless);
+    bool plus = op->u[2];
+
+    if (s.data)
+        dir_reply(op, &s);
+    else
+        op_fail(op, ENOMEM);
+    if (next)
+        chunk_submit(next, plus, false);
+}
+
+/* What was fetched ahead: for who waits for it, or for who will come. */
+static void next_done(struct chunk *c, int err)
+{
+    struct dir *d = c->dir;
+    struct front *f = d->front;
+
+    pthread_mutex_lock(&d->lock);
+    struct op *op = c->op;
+    bool kept = !op && !err && d->next == c;
+
+    c->op = NULL;
+    c->complete = true;
+    if (!kept && d->next == c)
+        d->next = NULL;
+    pthread_mutex_unlock(&d->lock);
+    if (op && !err)
+        chunk_deliver(c, op);
+    else if (!kept)
+        chunk_free(f, c);
+    if (op && err)
+        chunk_ask(op, d);
+    dir_put(d);
+    ahead_ends(f);
 }
 
 static void chunk_done(struct remote_call *call)
 {
     struct chunk *c = call->arg;
-    struct op *op = c->op;
     struct dir *d = c->dir;
-    struct front *f = op->front;
+    struct front *f = d->front;
     int err = call->error;
 
-    if (err && chunk_again(c))
+    if (err && !c->ahead && chunk_again(c))
         return;
     if (call->post.valid) {
-        attr_accept(f, op->ino, &call->post, call);
+        attr_accept(f, d->ino, &call->post, call);
         c->token = token_of(&call->post.attr);
         c->proof = ahead_proof(f, c->before, &call->post, call);
     }
-    if (!err && !chunk_is_sane(c))
+    if (!err && !chunk_take(c))
         err = -EIO;
-    if (err) {
-        if (err == -ESTALE)
-            attr_expire(op->ino);
-        chunk_free(f, c);
-        op_fail(op, err == -EBADMSG ? EINVAL : -err);
-        dir_put(d);
+    if (c->ahead) {
+        next_done(c, err);
         return;
     }
+    struct op *op = c->op;
+
     c->op = NULL;
-    c->pos = call->u.readdir.entries;
-
-    pthread_mutex_lock(inode_lock(op->ino));
-    if (op->ino->use)
-        memcpy(op->ino->use->dir_verf, call->u.readdir.verf, sizeof(d->verf));
-    pthread_mutex_unlock(inode_lock(op->ino));
-
-    struct slice s = {.data = malloc(op->u[0]), .size = op->u[0]};
-
-    pthread_mutex_lock(&d->lock);
-    struct chunk *old = d->chunk;
-
-    d->chunk = c;
-    memcpy(d->verf, call->u.readdir.verf, sizeof(d->verf));
-    if (s.data)
-        slice_fill(op, &s, c);
-    pthread_mutex_unlock(&d->lock);
-    chunk_free(f, old);
-    if (s.data)
-        dir_reply(op, &s);
-    else
-        op_fail(op, ENOMEM);
+    if (err) {
+        if (err == -ESTALE)
+            attr_expire(d->ino);
+        chunk_free(f, c);
+        op_fail(op, err == -EBADMSG ? EINVAL : -err);
+    } else {
+        chunk_deliver(c, op);
+    }
     dir_put(d);
+}
+
+/* ---- requests ----------------------------------------------------------------------------- */
+
+/* Where the answer comes from: the directory's chunk, one that is under way, or the server. */
+enum source { HERE, COMING, ASKED };
+
+/* Dir lock held; the caller frees `*old`. */
+static enum source dir_find(struct op *op, struct dir *d, struct chunk **old)
+{
+    struct chunk *n = d->next;
+
+    if (!op->u[1])
+        *old = next_drop(d);
+    else if (chunk_holds(d->chunk, op->u[1]))
+        return HERE;
+    if (!n || n->op || !op->u[1])
+        return ASKED;
+    if (n->start == op->u[1] && !n->complete) {
+        n->op = op;
+        return COMING;
+    }
+    if (n->start != op->u[1] || n->call.sent_ns + NEXT_NS <= now_ns()) {
+        *old = next_drop(d);
+        return ASKED;
+    }
+    d->next = NULL;
+    *old = chunk_install(d, n);
+    return HERE;
 }
 
 static void dir_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off, uint64_t fh,
@@ -377,28 +509,31 @@ static void dir_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off, 
     op->u[1] = (uint64_t)off;
     op->u[2] = plus;
 
-    struct slice s = {.data = off ? malloc(size) : NULL, .size = size};
+    struct slice s = {.data = malloc(size), .size = size};
+    struct chunk *old = NULL, *next = NULL;
 
+    if (!s.data) {
+        op_fail(op, ENOMEM);
+        return;
+    }
     pthread_mutex_lock(&d->lock);
-    bool served = s.data && dir_serve(op, d, &s);
+    enum source source = dir_find(op, d, &old);
 
+    if (source == HERE) {
+        slice_fill(op, &s, d->chunk);
+        next = next_new(op, d);
+    }
     pthread_mutex_unlock(&d->lock);
-    if (served) {
+    chunk_free(f, old);
+    if (next)
+        chunk_submit(next, plus, false);
+    if (source == HERE) {
         dir_reply(op, &s);
         return;
     }
     free(s.data);
-
-    struct chunk *c = calloc(1, sizeof(*c));
-
-    if (!c) {
-        op_fail(op, ENOMEM);
-        return;
-    }
-    c->cred = op->cred;
-    c->dir = d;
-    atomic_fetch_add(&d->refs, 1);
-    chunk_submit(op, d, c);
+    if (source == ASKED)
+        chunk_ask(op, d);
 }
 
 void front_readdir(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off,
@@ -413,163 +548,7 @@ void front_readdirplus(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off
     dir_read(req, nodeid, size, off, fi->fh, true);
 }
 
-/* ---- opening and closing ------------------------------------------------------------------ */
-
-/* Could a change after the listing was begun leave the token as it is? Inode lock held. */
-static bool listing_racy(struct front *f, const struct inode *ino)
-{
-    const struct token *t = &ino->use->dir_token;
-
-    if (!t->ctime.tv_nsec && !t->mtime.tv_nsec)
-        return ino->use->dir_listed_ns < ino->use->dir_seen_ns + TICK_NS;
-    return attr_token_racy(f, t, ino->use->dir_listed_ns);
-}
-
-/* Is the listing that the kernel may have still right? Inode lock held. */
-static bool listing_right(struct front *f, const struct inode *ino, uint64_t now)
-{
-    const struct inode_use *use = ino->use;
-    struct token cur = token_of(&ino->rec->attr);
-
-    return use && token_equal(&cur, &use->dir_token) && !listing_racy(f, ino) &&
-           !(use->dir_plus && now >= use->dir_expires_ns);
-}
-
-/* A listing will be begun, and what is known of the directory is not of now: the listing would go
- * by a token that it has not begun at, and be of no use to the next reader. */
-static bool listing_asks(struct front *f, struct inode *ino)
-{
-    uint64_t now = now_ns();
-
-    pthread_mutex_lock(inode_lock(ino));
-    bool asks = ino->attr_sent_ns + LISTING_NS < now && !listing_right(f, ino, now);
-
-    pthread_mutex_unlock(inode_lock(ino));
-    return asks;
-}
-
-/* May the kernel go on using its listing? Notes that a listing of now begins otherwise. */
-static bool listing_keeps(struct front *f, struct inode *ino)
-{
-    uint64_t now = now_ns();
-
-    pthread_mutex_lock(inode_lock(ino));
-    struct inode_use *use = ino->use;
-    struct token cur = token_of(&ino->rec->attr);
-    bool keep = listing_right(f, ino, now);
-
-    if (!token_equal(&cur, &use->dir_token)) {
-        use->dir_token = cur;
-        use->dir_seen_ns = now;
-    }
-    if (!keep) {
-        use->dir_listed_ns = now;
-        use->dir_expires_ns = UINT64_MAX;
-    }
-    pthread_mutex_unlock(inode_lock(ino));
-    return keep;
-}
-
-static void opendir_reply(struct op *op)
-{
-    struct front *f = op->front;
-    struct fuse_file_info fi = {.flags = (int)op->u[0]};
-    struct dir *d = calloc(1, sizeof(*d));
-    struct file *file;
-
-    if (!d) {
-        op_fail(op, ENOMEM);
-        return;
-    }
-    d->front = f;
-    atomic_init(&d->refs, 1);
-    pthread_mutex_init(&d->lock, NULL);
-
-    int err = file_new(f, op->ino, fi.flags, &op->cred, &file);
-
-    if (err) {
-        dir_put(d);
-        op_fail(op, -err);
-        return;
-    }
-    file->dir = d;
-    fi.fh = file->index;
-    fi.cache_readdir = 1;
-    fi.keep_cache = listing_keeps(f, op->ino);
-    /* Where the kernel kept only the begin of a listing, it asks from the middle on. */
-    pthread_mutex_lock(inode_lock(op->ino));
-    memcpy(d->verf, op->ino->use->dir_verf, sizeof(d->verf));
-    pthread_mutex_unlock(inode_lock(op->ino));
-    if (!op_claim(op) || fuse_reply_open(op->req, &fi) != 0) {
-        file->dir = NULL;
-        dir_put(d);
-        file_free(f, file);
-    }
-    op_end(op);
-}
-
-static void opendir_asked(struct remote_call *call)
-{
-    struct op *op = op_of(call);
-    uint32_t before = names_verifier(op->ino);
-
-    if (call->post.valid)
-        attr_accept(op->front, op->ino, &call->post, call);
-    /* The kernel notes with its listing the time of the directory that it knows when it begins. */
-    if (names_verifier(op->ino) != before)
-        kernel_forget_attr(op->front, op->ino);
-    if (call->op == REMOTE_ACCESS)
-        access_note(op->front, op->ino, &op->cred, call);
-    if (call->error == 0 && call->op == REMOTE_ACCESS && !(call->u.access.allowed & R_OK))
-        call->error = -EACCES;
-    if (call->error)
-        op_fail(op, -call->error);
-    else
-        opendir_reply(op);
-}
-
-static bool may_list(struct op *op)
-{
-    pthread_mutex_lock(inode_lock(op->ino));
-    struct timespec ctime = op->ino->rec->attr.ctime;
-
-    pthread_mutex_unlock(inode_lock(op->ino));
-    return access_known(op->front, op->ino, &op->cred, R_OK, ctime);
-}
-
-void front_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
-{
-    struct front *f = front_of(req);
-    struct inode *ino = inode_by_nodeid(f, nodeid);
-
-    if (!ino) {
-        fuse_reply_err(req, ESTALE);
-        return;
-    }
-    if (unmap_is_helper(f, fuse_req_ctx(req)->pid)) { /* its way into the mount; reads nothing */
-        struct fuse_file_info none = {.keep_cache = 1, .cache_readdir = 1};
-
-        fuse_reply_open(req, &none);
-        inode_unref(f, ino);
-        return;
-    }
-    struct op *op = op_new(f, req, ino);
-
-    inode_unref(f, ino);
-    if (!op)
-        return;
-    op->u[0] = (uint32_t)fi->flags;
-    bool fresh = attr_fresh(op->ino) && !listing_asks(f, op->ino);
-
-    if (!f->config.default_permissions && !(fresh && may_list(op))) {
-        op->call.u.access.want = R_OK | W_OK | X_OK; /* nobody asked whether the caller may */
-        op_submit(op, REMOTE_ACCESS, opendir_asked);
-    } else if (fresh) {
-        opendir_reply(op);
-    } else {
-        op_submit(op, REMOTE_GETATTR, opendir_asked);
-    }
-}
+/* ---- closing ------------------------------------------------------------------------------ */
 
 void front_releasedir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {

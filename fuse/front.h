@@ -11,7 +11,8 @@
  *   names.c    by which name the kernel last got an inode
  *   ahead.c    LOOKUPs that are answered here, attributes fetched before they are asked for
  *   silly.c    files removed while open
- *   dir.c      opendir, readdir, readdirplus
+ *   dir.c      readdir, readdirplus: what the server told, in the pieces that the kernel asks for
+ *   listing.c  opendir; for how long the kernel may keep a listing
  *   setattr.c  setattr, truncation among them
  *   times.c    kernel_writeback: modification times that are the kernel's
  *   file.c     open, release, flush, fsync, lseek
@@ -82,7 +83,7 @@ struct inode_use {
     /* directories: change of the directory drops cached names */
     struct token dir_token;
     uint64_t dir_seen_ns,
-        dir_listed_ns;       /* since when it is that; when a listing was begun (dir.c) */
+        dir_listed_ns;       /* since when it is that; when a listing was begun (listing.c) */
     uint64_t dir_expires_ns; /* the first of the attributes that a listing gave the kernel */
     bool dir_plus;           /* the kernel had use for them */
     uint8_t dir_verf[8];     /* of the cookies that the kernel may have kept */

@@ -79,6 +79,10 @@ struct inode *ahead_lookup(struct front *f, struct inode *dir, const char *name,
 void ahead_looked_up(struct front *f, struct inode *dir, const struct remote_call *call);
 /* A GETATTR will be answered from the cache, or the server has to be asked. */
 void ahead_getattr(struct front *f, struct inode *ino, fuse_req_t req, bool asked);
+/* A call that nobody waits for is to be sent; false: no more, the mount ends. */
+bool ahead_begins(struct front *f);
+/* ... and has ended. */
+void ahead_ends(struct front *f);
 /* A call's answer for the kernel is ESTALE: it walks the path again, and wants the truth. */
 void ahead_distrust(struct front *f);
 /* What a reply proves of the names that it tells, with the directory's attributes beside them: the
@@ -200,9 +204,13 @@ void times_send_later(struct front *f, struct inode *ino);
 /* Until all of these have ended. */
 void times_wait(struct front *f);
 
-/* ---- dir.c -------------------------------------------------------------------------------- */
+/* ---- dir.c, listing.c --------------------------------------------------------------------- */
 
-void dir_state_free(void *dir);             /* what file->dir points at */
+/* What an open directory's file->dir points at; the inode is one in use. NULL: no memory. */
+struct dir *dir_new(struct front *f, struct inode *ino);
+void dir_state_free(void *dir);
+/* A piece of the listing was given; `valid`: seconds, the shortest of the attributes in it. */
+void listing_note(struct inode *ino, bool plus, double valid);
 static inline bool is_dot(const char *name) /* "." or ".." */
 {
     return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
@@ -246,7 +254,7 @@ void front_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_
 void front_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t nlookup);
 void front_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
 
-/* dir.c */
+/* dir.c, listing.c */
 void front_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
 void front_readdir(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t off,
                    struct fuse_file_info *fi);

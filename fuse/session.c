@@ -93,7 +93,7 @@ static void front_init(void *userdata, struct fuse_conn_info *conn)
                     FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_HANDLE_KILLPRIV;
 
     if (c->rdirplus)
-        want |= FUSE_CAP_READDIRPLUS; /* for every piece of a listing: see dir.c */
+        want |= FUSE_CAP_READDIRPLUS; /* for every piece of a listing: see listing.c */
     if (!c->local_posix)
         want |= FUSE_CAP_POSIX_LOCKS;
     if (!c->local_flock)

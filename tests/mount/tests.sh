@@ -283,6 +283,12 @@ sys.exit(max(counts) > 300)
 END
 }
 
+# READDIRPLUS calls so far
+listings() {
+    "$NFSCACHED" status --json "$T/a" |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["rpc"]["READDIRPLUS"]["calls"])'
+}
+
 # A directory changed elsewhere while its attributes are still believed: it is listed once, and the
 # listing is good for the next reader.
 test_listed_once() {
@@ -292,14 +298,73 @@ test_listed_once() {
     (cd "$EXPORT/d" && seq 300 | xargs touch) || return
     sleep 0.3 # no reader doubts the directory's times any more
     local before after
-    calls() {
-        "$NFSCACHED" status --json "$T/a" |
-            python3 -c 'import json, sys; print(json.load(sys.stdin)["rpc"]["READDIRPLUS"]["calls"])'
-    }
-    [ "$(ls -l "$T/a/d" | grep -c ^-)" = 300 ] && before=$(calls) &&
-        [ "$(ls -l "$T/a/d" | grep -c ^-)" = 300 ] && after=$(calls) || return
+    [ "$(ls -l "$T/a/d" | grep -c ^-)" = 300 ] && before=$(listings) &&
+        [ "$(ls -l "$T/a/d" | grep -c ^-)" = 300 ] && after=$(listings) || return
     echo "first=$before second=$((after - before))"
     [ "$before" -gt 0 ] && [ "$after" = "$before" ]
+}
+
+# Who goes on reading a directory finds the next part of it fetched; what was removed or made here meanwhile
+# shows all the same, and what is old is not used.
+test_listed_ahead() {
+    have_python || return 77
+    server_start && mkdir "$EXPORT/d" && (cd "$EXPORT/d" && seq -f 'file%06g' 20000 | xargs touch) &&
+        sleep 0.3 && mount_start a actimeo=60 || return
+    export -f listings
+    export NFSCACHED T
+    python3 - "$T/a/d" <<'END'
+import os, subprocess, sys, time
+d = sys.argv[1]
+calls = lambda: int(subprocess.check_output(["bash", "-c", "listings"]))
+def fetched_ahead(n):
+    until = time.monotonic() + 20
+    while calls() < n:
+        assert time.monotonic() < until, "nothing is fetched ahead: %d calls" % calls()
+        time.sleep(0.05)
+
+# The first part, not all of it.
+it = os.scandir(d)
+begin = [next(it).name for _ in range(300)]
+fetched_ahead(2)
+assert calls() <= 3, calls()
+gone = ["file%06d" % i for i in range(1, 20001, 10)]
+gone = [n for n in gone if n not in set(begin)]
+for n in gone:
+    os.unlink(d + "/" + n)
+rest = [e.name for e in it]
+names = begin + rest
+assert len(names) == len(set(names)), "a name twice"
+assert set(names) >= {"file%06d" % i for i in range(1, 20001)} - set(gone), "names are missing"
+back = [n for n in gone if os.path.exists(d + "/" + n)]
+assert not back, "removed, and there again: %d, %s" % (len(back), back[:3])
+
+# Older than a second, it is not used, and asked for once more. (The kernel's own listing is no longer good.)
+def listing(pause):
+    os.close(os.open(d + "/new", os.O_CREAT | os.O_WRONLY))
+    os.unlink(d + "/new")
+    before = calls()
+    it = os.scandir(d)
+    begin = [next(it).name for _ in range(300)]
+    if pause:
+        fetched_ahead(before + 2)
+        time.sleep(1.2)
+    assert len(set(begin + [e.name for e in it])) == 20000 - len(gone)
+    return calls() - before
+at_once = min(listing(False) for _ in range(3))
+later = listing(True)
+assert later > at_once, "%d calls, %d after a pause" % (at_once, later)
+
+# Left before the end, and begun again.
+for _ in range(20):
+    it = os.scandir(d)
+    for _ in range(300):
+        next(it)
+    it.close()
+fd = os.open(d, os.O_RDONLY)
+assert len(os.listdir(fd)) == len(os.listdir(fd)) == 20000 - len(gone)
+os.close(fd)
+print("listed: removed=%d calls=%d later=%d ok" % (len(gone), at_once, later))
+END
 }
 
 # ---- a server that misbehaves ----------------------------------------------------------------------

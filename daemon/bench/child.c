@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,6 +58,24 @@ static bool failed(struct child_mount *m, const char *why)
     return false;
 }
 
+/* As the daemon does for its own mount. */
+static void set_readahead(const struct child_mount *m)
+{
+    char path[300];
+    struct stat st;
+
+    if (stat(m->dir, &st) < 0)
+        return;
+    snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev),
+             minor(st.st_dev));
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (write(fd, "1024", 4) < 0)
+        errno = 0; /* not permitted: then it is as slow for both */
+    close(fd);
+}
+
 bool child_mount(struct child_mount *m, int (*serve)(const void *arg, const char *dir),
                  const void *arg)
 {
@@ -79,8 +98,10 @@ bool child_mount(struct child_mount *m, int (*serve)(const void *arg, const char
         _exit(serve(arg, m->dir));
     }
     for (int i = 0; m->child > 0 && i < 500; i++) {
-        if (child_mounted(m))
+        if (child_mounted(m)) {
+            set_readahead(m);
             return true;
+        }
         if (waitpid(m->child, NULL, WNOHANG) != 0)
             m->child = 0;
         usleep(10000);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The least that a small read through a FUSE file system over NFS can cost: one request and one
- * bare READ, overlapped with those of other threads. And what it costs to push dirty mapped pages
- * out by the kernel's notification alone: a request, and a WRITE, for each of them.
+ * The least that a read through a FUSE file system over NFS can cost: one request and one
+ * bare READ, overlapped with others; small, or of 1 MiB as the kernel reads ahead. And what it
+ * costs to push dirty mapped pages out by the kernel's notification alone: a request, and a WRITE,
+ * for each of them.
  *
  * A child serves a mount with a single file, in one loop: a FUSE READ becomes an NFS READ of raw
  * libnfs, its reply the reply; likewise WRITE. No cache, no lock, no other thread, but the one that
  * sends the notification when setxattr("user.drop") asks for it. The FUSE settings are those of
- * memfs.c. The reading cells read blocks of 4 KiB in random order, with the pages dropped before,
+ * memfs.c. The cells read4k read blocks of 4 KiB in random order, with the pages dropped before,
  * as `bench io` does.
  */
 #include <errno.h>
@@ -26,6 +27,7 @@
 #include "daemon/bench/child.h"
 #include "daemon/bench/io.h"
 #include "daemon/bench/limits_raw.h"
+#include "daemon/bench/target.h"
 
 #define FOREVER 86400.0
 #define SECONDS 0.5
@@ -296,6 +298,48 @@ static int read_random(struct cell *c, unsigned threads)
     return rc < 0 ? cell_fail(c, "%s: %s", path, strerror(-rc)) : 0;
 }
 
+/* The whole file in order, 1 MiB at a time, as `bench io` reads it; and what that costs the child.
+ */
+static int run_read(struct cell *c)
+{
+    const struct limits_options *o = cell_arg(c);
+    size_t total = 0, size = (size_t)o->mib << 20;
+    char path[300], *buffer;
+    double before = 0, after = 0;
+    ssize_t n = 0;
+    int go = ready(c, path);
+
+    if (go != 1)
+        return go;
+    buffer = malloc(1 << 20);
+
+    int fd = buffer ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+    if (fd < 0 || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED)) {
+        free(buffer);
+        return cell_fail(c, "%s: %s", path, strerror(errno));
+    }
+    bool knows_cpu = target_cpu(mounted.child, &before);
+    uint64_t start = bench_now();
+
+    while (!bench_stopped() && (n = read(fd, buffer, 1 << 20)) > 0)
+        total += (size_t)n;
+
+    double us = bench_us_since(start);
+    int error = n < 0 ? errno : 0;
+
+    knows_cpu = knows_cpu && target_cpu(mounted.child, &after);
+    close(fd);
+    free(buffer);
+    if (error || (total < size && !bench_stopped()))
+        return cell_fail(c, "%s: %s", path, error ? strerror(error) : "short");
+    cell_sample(c, "mb_s", "MB/s", BETTER_MORE, (double)total / us);
+    if (knows_cpu && after - before > 0.1) /* it is counted in hundredths of a second */
+        cell_sample(c, "cpu_s_gib", "s/GiB", BETTER_LESS,
+                    (after - before) * (1 << 30) / (double)total);
+    return 0;
+}
+
 static int run_read_1(struct cell *c)
 {
     return read_random(c, 1);
@@ -351,8 +395,10 @@ void limits_add_floor(struct matrix *m, const struct limits_options *o)
     static const struct {
         const char *work;
         cell_fn run;
-    } cells[] = {
-        {"read4k-1", run_read_1}, {"read4k-16", run_read_16}, {"drop-dirty", run_drop_dirty}};
+    } cells[] = {{"read", run_read},
+                 {"read4k-1", run_read_1},
+                 {"read4k-16", run_read_16},
+                 {"drop-dirty", run_drop_dirty}};
 
     for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++) {
         struct cell *c = matrix_add(m, "limits", "fuse+libnfs", cells[i].run, (void *)o);

@@ -12,7 +12,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -23,24 +22,6 @@
 
 static struct child_mount memfs = {.what = "in-memory FUSE"};
 
-/* As the daemon does for its own mount. */
-static void set_readahead(void)
-{
-    char path[300];
-    struct stat st;
-
-    if (stat(memfs.dir, &st) < 0)
-        return;
-    snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev),
-             minor(st.st_dev));
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    if (write(fd, "1024", 4) < 0)
-        errno = 0; /* not permitted: then it is as slow for both */
-    close(fd);
-}
-
 static int serve(const void *arg, const char *dir)
 {
     (void)arg;
@@ -49,13 +30,7 @@ static int serve(const void *arg, const char *dir)
 
 static bool memfs_start(void)
 {
-    bool is_new = memfs.child <= 0;
-
-    if (!child_mount(&memfs, serve, NULL))
-        return false;
-    if (is_new)
-        set_readahead();
-    return true;
+    return child_mount(&memfs, serve, NULL);
 }
 
 static void memfs_stop(void *arg)

@@ -216,6 +216,12 @@ static void doze(struct cache *c, pthread_cond_t *wake, uint64_t ns)
     pthread_cond_timedwait(wake, &c->helper_lock, &until);
 }
 
+/* What is in flight is unstable next, and nobody is woken for it. */
+static bool all_committed(struct cache *c)
+{
+    return atomic_load(&c->n.dirty) == 0 && atomic_load(&c->busy_pages) == 0;
+}
+
 static void *flusher(void *arg)
 {
     struct cache *c = arg;
@@ -228,7 +234,7 @@ static void *flusher(void *arg)
             /* Each is written before the other is read: who dirties the first page sees the
              * sleeper, or the sleeper the page. */
             atomic_store(&c->flusher_asleep, true);
-            if (atomic_load(&c->n.dirty) == 0)
+            if (all_committed(c))
                 pthread_cond_wait(&c->flusher_wake, &c->helper_lock);
             atomic_store(&c->flusher_asleep, false);
             quiet = 0; /* also when it is clean again by now: the next one comes soon */
@@ -236,7 +242,7 @@ static void *flusher(void *arg)
         }
 
         doze(c, &c->flusher_wake, FLUSH_EVERY_NS);
-        if (atomic_load(&c->n.dirty) == 0 && atomic_load(&c->n.unstable) == 0) {
+        if (all_committed(c)) {
             quiet++;
             continue;
         }

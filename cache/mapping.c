@@ -677,6 +677,7 @@ uint64_t mapping_discard(struct mapping *m)
     m->unwanted = m->writes_sent; /* a WRITE under way that fails shall not bring them back */
     mapping_unhold(m);
     mapping_unlock(m);
+    cache_poke(c); /* who waits below the dirty limit: perhaps nothing else ends it any more */
     return bytes;
 }
 

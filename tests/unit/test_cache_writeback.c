@@ -165,6 +165,33 @@ static void a_stream_that_stops_is_committed_by_the_flusher(void **state)
     fixture_end(&f);
 }
 
+/* Its WRITEs are answered so late that the flusher, with nothing dirty, has gone to sleep. */
+static void a_stream_answered_late_is_committed_by_the_flusher(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_begin(&f, &(struct cache_config){.wsize = P, .dirty_expire_ns = 2000000000}, 0);
+    for (unsigned i = 0; i < 4; i++)
+        fill(&f, i * P, P, 7);
+    for (unsigned i = 0; i < 20; i++) {
+        sim_advance(500000000);
+        sim_settle();
+    }
+    assert_int_equal(fr_count(&f.server, FR_WRITE), 4);
+    while (fr_count(&f.server, FR_WRITE))
+        fr_serve(&f.server, FR_WRITE);
+    sim_settle();
+    assert_int_equal(f.c->n.unstable, 4);
+    for (unsigned i = 0; i < 20 && !fr_count(&f.server, FR_COMMIT); i++) {
+        sim_advance(500000000);
+        sim_settle();
+    }
+    assert_int_equal(fr_count(&f.server, FR_COMMIT), 1);
+    fixture_serve(&f);
+    fixture_end(&f);
+}
+
 static void a_reboot_before_commit_dirties_again(void **state)
 {
     struct fixture f;
@@ -494,6 +521,43 @@ static void a_discard_is_by_name_and_counts(void **state)
     fixture_end(&f);
 }
 
+/* A writer that waits below the limit goes on when what filled it is discarded. */
+static void a_discard_lets_writers_go_on(void **state)
+{
+    struct fixture f;
+    struct fk_file *other;
+
+    (void)state;
+    fixture_begin(&f, &(struct cache_config){.dirty_limit = 2 * P, .dirty_background = 2 * P}, 0);
+    other = fk_new(f.c, 2, f.file, FIXTURE_PAGES);
+    fr_fail(&f.server, FR_WRITE, -ENOSPC, 1000);
+    assert_true(fixture_write(&f, 0, "abc", 3));
+    assert_true(fixture_write(&f, P, "abc", 3));
+    assert_int_equal(fixture_sync(&f), -ENOSPC);
+
+    struct mapping *full = f.m;
+
+    f.m = other->m;
+    assert_false(fixture_write(&f, 2 * P, "abc", 3));
+    f.m = full;
+    fixture_serve(&f);
+    assert_true(f.c->any_parked);
+    assert_int_equal(mapping_discard(f.m), 6);
+    sim_settle();
+    for (unsigned i = 0; i < 20 && f.c->any_parked; i++) {
+        sim_advance(500000000);
+        fixture_serve(&f);
+    }
+    assert_false(f.c->any_parked);
+    memset(f.server.errors, 0, sizeof f.server.errors);
+    f.m = other->m;
+    assert_int_equal(fixture_sync(&f), 0);
+    assert_memory_equal(f.file->stable + 2 * P, "abc", 3);
+    fk_free(other);
+    f.m = full;
+    fixture_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -503,6 +567,7 @@ int main(void)
         cmocka_unit_test(a_stream_is_written_behind_and_committed_at_its_end),
         cmocka_unit_test(a_stream_of_the_kernels_is_written_behind),
         cmocka_unit_test(a_stream_that_stops_is_committed_by_the_flusher),
+        cmocka_unit_test(a_stream_answered_late_is_committed_by_the_flusher),
         cmocka_unit_test(a_reboot_before_commit_dirties_again),
         cmocka_unit_test(a_write_under_a_new_verifier_dirties_the_others),
         cmocka_unit_test(a_commit_covers_only_what_was_acknowledged_before_it),
@@ -517,6 +582,7 @@ int main(void)
         cmocka_unit_test(a_mapped_page_does_not_wait_for_the_limit),
         cmocka_unit_test(old_dirty_bytes_go_by_themselves),
         cmocka_unit_test(a_discard_is_by_name_and_counts),
+        cmocka_unit_test(a_discard_lets_writers_go_on),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

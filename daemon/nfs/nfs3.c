@@ -24,7 +24,7 @@ enum {
     SETUP_TIMEO_DS = 50, /* of a mount attempt's own calls */
     RETRY_MIN_S = 1,     /* between attempts; doubles ... */
     RETRY_MAX_S = 30,    /* ... up to this */
-    IO_MIN = 4096,       /* a server that offers less gets whole pages all the same */
+    IO_MIN = 4096,       /* who offers, or asks for, less gets whole pages all the same */
     DT_WANT = 128 << 10, /* READDIRPLUS replies; ganesha prefers 16 KiB, gives more */
     DT_MAX = 256 << 10,
     RECORD_MAX = 2 * NFS3_IO_MAX + (128 << 10)
@@ -183,8 +183,8 @@ static int learn(struct remote *setup, struct remote *r, const struct nfs3_optio
     uint32_t rmax = call.u.fsinfo.rtmax, wmax = call.u.fsinfo.wtmax;
     rmax = rmax < IO_MIN ? IO_MIN : rmax > NFS3_IO_MAX ? NFS3_IO_MAX : rmax;
     wmax = wmax < IO_MIN ? IO_MIN : wmax > NFS3_IO_MAX ? NFS3_IO_MAX : wmax;
-    r->rsize = o->rsize && o->rsize < rmax ? o->rsize : rmax;
-    r->wsize = o->wsize && o->wsize < wmax ? o->wsize : wmax;
+    r->rsize = !o->rsize || o->rsize > rmax ? rmax : o->rsize < IO_MIN ? IO_MIN : o->rsize;
+    r->wsize = !o->wsize || o->wsize > wmax ? wmax : o->wsize < IO_MIN ? IO_MIN : o->wsize;
     r->dtsize = call.u.fsinfo.dtpref < DT_WANT  ? DT_WANT
                 : call.u.fsinfo.dtpref > DT_MAX ? DT_MAX
                                                 : call.u.fsinfo.dtpref;

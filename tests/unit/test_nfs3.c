@@ -370,6 +370,22 @@ static void the_file_system_describes_itself(void **state)
     assert_true(m.remote->dtsize >= 65536);
 }
 
+/* The page cache deals in whole pages. */
+static void io_of_less_than_a_page_is_of_a_page(void **state)
+{
+    struct nfs3_options o = m.o;
+    struct loop *loop = loop_new("other");
+    struct remote *r;
+    char err[NFS3_ERROR_MAX] = "";
+    o.rsize = 1024;
+    o.wsize = 2048;
+    assert_int_equal(nfs3_mount(&o, &loop, 1, &r, err, sizeof(err)), 0);
+    assert_int_equal(r->rsize, 4096);
+    assert_int_equal(r->wsize, 4096);
+    remote_destroy(r);
+    loop_free(loop);
+}
+
 static void each_call_has_its_own_credential(void **state)
 {
     if (geteuid() != 0)
@@ -624,6 +640,7 @@ int main(void)
         cmocka_unit_test(directories_and_rename),
         cmocka_unit_test(directories_are_listed_whole),
         cmocka_unit_test(the_file_system_describes_itself),
+        cmocka_unit_test(io_of_less_than_a_page_is_of_a_page),
         cmocka_unit_test(each_call_has_its_own_credential),
         cmocka_unit_test(many_calls_at_once_do_not_mix),
         cmocka_unit_test(statistics_count_what_happened),

@@ -130,11 +130,8 @@ void cache_truncate_end(struct cache_truncate *t, bool done)
     mapping_lock(m);
     m->cut_noted = m->acked_noted;
     m->grow_to = 0;
-    if (done) {
-        uint64_t size = t->size < mapping_size(m) ? cut(m, t->size) : t->size;
-
-        atomic_store_explicit(&m->size, size, memory_order_release);
-    }
+    if (done) /* also where it is no shorter here: somebody else may have made it longer there */
+        atomic_store_explicit(&m->size, cut(m, t->size), memory_order_release);
     if (--m->blocked == 0) {
         if (m->late)
             nothing_is_late(m);

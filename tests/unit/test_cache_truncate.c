@@ -226,6 +226,78 @@ static void a_revalidation_under_way_does_not_bring_the_old_size_back(void **sta
     fixture_end(&f);
 }
 
+/* Somebody else has appended, and a READ which a revalidation lets reach there brings it. Then the
+ * file is cut to the size that it had here. */
+static void what_somebody_appended_is_cut_off_as_well(void **state)
+{
+    struct fixture f;
+    struct fixture_reval v;
+    struct fixture_read r;
+    struct cut c;
+    uint8_t data[P];
+
+    (void)state;
+    fixture_begin(&f, &(struct cache_config){0}, 100);
+    mapping_writer_add(f.m);
+    memset(data, 9, sizeof data);
+    fr_write(f.file, 100, data, P - 100);
+    assert_true(fixture_write(&f, 50, "x", 1));
+    fixture_reval_start(&f, &v, false);
+    assert_true(fr_serve(&f.server, FR_GETATTR));
+    sim_settle();
+    assert_int_equal(fr_count(&f.server, FR_WRITE), 1);
+    f.k->inode_locked = true; /* holds up the second unmap */
+    fixture_serve(&f);
+    assert_false(v.done);
+    assert_int_equal(f.m->grow_to, P);
+
+    fixture_read_start(&f, &r, 0, P, true, false, NULL);
+    fixture_serve(&f);
+    fixture_read_finish(&r);
+    assert_int_equal(r.data[100], 9);
+    fixture_read_end(&r);
+    begin(&f, &c, 100);
+    end(&f, &c, true);
+    f.k->inode_locked = false;
+    pthread_cond_broadcast(&f.k->cond);
+    fixture_reval_end(&v);
+    assert_int_equal(v.error, 0);
+
+    assert_true(fixture_write(&f, P, "y", 1));
+    memset(data, 1, 100);
+    memset(data + 100, 0, P - 100);
+    data[50] = 'x';
+    fixture_expect(&f, 0, data, P);
+    mapping_writer_remove(f.m);
+    fixture_end(&f);
+}
+
+/* The same, and what brings it was sent before. */
+static void a_fetch_of_before_brings_nothing_that_was_cut_off(void **state)
+{
+    struct fixture f;
+    struct fixture_read r;
+    struct cut c;
+    uint8_t data[P];
+
+    (void)state;
+    fixture_begin(&f, &(struct cache_config){0}, 100);
+    memset(data, 9, sizeof data);
+    fr_write(f.file, 100, data, P - 100);
+    fixture_read_start(&f, &r, 0, 100, false, false, NULL);
+    fr_apply(fetch(&f));
+    begin(&f, &c, 100);
+    end(&f, &c, true);
+    assert_true(fixture_write(&f, P, "y", 1));
+    fixture_serve(&f);
+    fixture_read_finish(&r);
+    fixture_read_end(&r);
+    memset(data, 1, 100);
+    memset(data + 100, 0, P - 100);
+    fixture_expect(&f, 0, data, P);
+    fixture_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +308,8 @@ int main(void)
         cmocka_unit_test(the_twin_is_zeroed_as_the_kernel_zeroes_its_copy),
         cmocka_unit_test(a_sync_whose_bytes_were_cut_off_ends),
         cmocka_unit_test(one_that_failed_cuts_nothing),
+        cmocka_unit_test(what_somebody_appended_is_cut_off_as_well),
+        cmocka_unit_test(a_fetch_of_before_brings_nothing_that_was_cut_off),
         cmocka_unit_test(a_revalidation_under_way_does_not_bring_the_old_size_back),
     };
 

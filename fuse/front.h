@@ -132,7 +132,8 @@ struct inode {
     bool ctime_ours;        /* an own link, rename or unlink moved ctime: mtime decides */
 
     bool reval_running; /* revalidate.c; under inode_lock() */
-    bool reval_force;
+    bool reval_force : 1;
+    bool names_missed : 1; /* of a directory: the kernel has a name that names.c has not */
 
     atomic_bool lost_name; /* a name of it was removed here: victim_removed() */
 

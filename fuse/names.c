@@ -115,9 +115,18 @@ void names_note_link(struct front *f)
     atomic_store_explicit(&f->names->links, true, memory_order_relaxed);
 }
 
-bool names_have_links(struct front *f)
+static bool names_have_links(struct front *f)
 {
     return atomic_load_explicit(&f->names->links, memory_order_relaxed);
+}
+
+bool names_may_miss(struct front *f, struct inode *dir)
+{
+    pthread_mutex_lock(inode_lock(dir));
+    bool missed = dir->names_missed;
+
+    pthread_mutex_unlock(inode_lock(dir));
+    return missed || names_have_links(f);
 }
 
 uint32_t names_token_verifier(const struct token *t)
@@ -215,6 +224,8 @@ bool names_confirm(struct front *f, struct inode *dir, const char *name, struct 
     pthread_mutex_lock(inode_lock(dir));
     bool late = dir->own_change_ns >= sent_ns;
 
+    if (late && ino->name_hash != hash) /* the kernel is told of it all the same */
+        dir->names_missed = true;
     pthread_mutex_unlock(inode_lock(dir));
     if (!late) {
         if (ino->name_hash != hash || (ino->name && !is_name_of(ino, dir, name)))

@@ -102,8 +102,9 @@ double name_timeout(struct front *f, struct inode *dir, bool negative);
 int names_init(struct front *f);
 void names_destroy(struct front *f);
 void names_set(struct front *f, struct inode *dir, const char *name, struct inode *ino);
-/* Was any inode seen that has several names? If not, a miss means that there is no such name. */
-bool names_have_links(struct front *f);
+/* Was any inode seen that has several names, or a name in `dir` by a reply that proves nothing? If
+ * not, a miss means that there is no such name. */
+bool names_may_miss(struct front *f, struct inode *dir);
 void names_note_link(struct front *f);
 /* The same from a reply that proves it: the directory's verifier, or 0. Refused (false) when an own
  * operation changed the directory after the call was sent. */

@@ -146,6 +146,10 @@ static void finish(struct reval_job *job, int error)
     ino->reval_force = false;
     if (error) /* gone at the server, say: the timer need not ask at each of its ticks */
         ino->pages_expire_ns = now_ns() + job->front->config.acregmin_ns;
+    if (error == -ESTALE) { /* who asks for the attributes is to hear of it */
+        ino->changed_elsewhere = false;
+        ino->attr_expires_ns = 0;
+    }
     pthread_mutex_unlock(inode_lock(ino));
 
     for (struct reval_wait *w = joined, *next; w; w = next) {

@@ -38,6 +38,24 @@ struct before {
 /* op->p[0]: struct before, or NULL; op->u[0]: truncates; op->u[1]: sets mtime; op->u[2]: may do
  * with the server's; op->u[3], op->u[4]: which. */
 
+static void nobody_waits(struct reval_wait *w)
+{
+    free(w);
+}
+
+/* A killed caller was told EINTR, and the file truncated all the same: the kernel has not dropped
+ * the pages beyond, and would take them for the file's when that grows again. It has given the
+ * inode lock up, so that they can be unmapped. */
+static void truncation_unseen(struct op *op)
+{
+    struct reval_wait *w = atomic_load(&op->front->stopping) ? NULL : calloc(1, sizeof(*w));
+
+    if (!w)
+        return;
+    w->done = nobody_waits;
+    revalidate_unmap(op->front, op->ino, w);
+}
+
 static void setattr_reply(struct op *op)
 {
     struct stat st;
@@ -46,6 +64,8 @@ static void setattr_reply(struct op *op)
     attr_stat(op->front, op->ino, &st, &timeout);
     if (op_claim(op))
         fuse_reply_attr(op->req, &st, timeout);
+    else if (op->u[0])
+        truncation_unseen(op);
     free(op->p[0]);
     op_end(op);
 }

@@ -23,6 +23,20 @@
 
 #include "fuse/name.h"
 #include "fuse/ops.h"
+#include "fuse/session.h"
+
+/* A killed caller was told EINTR, and its operation changed the names all the same: what the kernel
+ * learned of them meanwhile is over. */
+static void op_done(struct op *op, int error)
+{
+    if (op_claim(op)) {
+        fuse_reply_err(op->req, -error);
+    } else if (!error) {
+        session_forget_name(op->front, op->ino->nodeid, op->name);
+        if (op->name2)
+            session_forget_name(op->front, op->ino2->nodeid, op->name2);
+    }
+}
 
 static void dir_doubtful(struct inode *dir, int error)
 {
@@ -88,8 +102,7 @@ static void removed(struct remote_call *call)
             victim_removed(f, op->ino2, &op->cred);
         }
     }
-    if (op_claim(op))
-        fuse_reply_err(op->req, -call->error);
+    op_done(op, call->error);
     if (op->p[2]) /* see unlink_go() */
         removal_ends(f, op->p[2], call->error);
     op_end(op);
@@ -110,8 +123,7 @@ static void renamed_away(struct remote_call *call)
         dir_doubtful(op->ino, err);
     }
     silly_done(f, silly, !err);
-    if (op_claim(op))
-        fuse_reply_err(op->req, -err);
+    op_done(op, err);
     op_end(op);
 }
 
@@ -242,8 +254,7 @@ static void rename_done(struct remote_call *call)
         links_changed(r->source);
         names_set(f, op->ino2, op->name2, r->source);
     }
-    if (op_claim(op))
-        fuse_reply_err(op->req, 0);
+    op_done(op, 0);
     rename_end(op);
 }
 
@@ -345,7 +356,7 @@ static void rename_find_victim(struct op *op)
 {
     struct renaming *r = op->p[0];
 
-    if (r->victim || !names_have_links(op->front)) {
+    if (r->victim || !names_may_miss(op->front, op->ino2)) {
         rename_go(op);
         return;
     }
@@ -399,7 +410,7 @@ void front_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_
         rename_fail(op, EBUSY);
         return;
     }
-    if (!r->source && names_have_links(f)) {
+    if (!r->source && names_may_miss(f, op->ino)) {
         op->call.name = op->name;
         op_submit_fh(op, REMOTE_LOOKUP, &op->ino->rec->fh, rename_source_looked_up);
         return;

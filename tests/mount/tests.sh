@@ -440,6 +440,8 @@ test_write_errors() {
 . "$here/commands.sh"
 # shellcheck source=tests/mount/probe.sh
 . "$here/probe.sh"
+# shellcheck source=tests/mount/unseen.sh
+. "$here/unseen.sh"
 # shellcheck source=tests/mount/writeback.sh
 . "$here/writeback.sh"
 

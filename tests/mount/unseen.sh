@@ -1,0 +1,141 @@
+# shellcheck shell=bash disable=SC2154
+# SPDX-License-Identifier: Apache-2.0
+#
+# What the kernel and the daemon believe of a file or its names after something went on without its
+# caller: a killed one's operation, a silly name's removal, a removal on another machine. Sourced by
+# tests/mount/tests.sh.
+
+# unseen PROGRAM: Python, after what all of them need. M is the mount's directory, E the server's.
+unseen() {
+    only_embedded && have_python || return 77
+    server_start && mount_start a actimeo=60 || return
+    CONTROL=$CONTROL timeout -k 5 100 python3 - "$T/a" "$EXPORT" "$NFSCACHED" <<END
+import errno, json, os, signal, subprocess, sys, threading, time
+M, E, nfscached = sys.argv[1:]
+def calls(name):
+    out = subprocess.run([nfscached, "status", "--json", M], stdout=subprocess.PIPE, check=True)
+    return json.loads(out.stdout)["rpc"].get(name, {"calls": 0})["calls"]
+def server(line):
+    subprocess.run([nfscached, "fault", "--control", os.environ["CONTROL"], line], stdout=subprocess.DEVNULL, check=True)
+def wait_for(what, is_so):
+    until = time.monotonic() + 15
+    while not is_so():
+        if time.monotonic() > until:
+            print("not so:", what)
+            sys.exit(1)
+        time.sleep(0.02)
+def there(path):
+    return os.path.lexists(path)
+def put(path, content):
+    with open(path, "wb") as f:
+        f.write(content)
+# The call is sent, its caller killed, and only then carried out.
+def killed(call, fn, *args):
+    before = calls(call)
+    server(call + ":delay=3000:count=1")
+    pid = os.fork()
+    if pid == 0:
+        fn(*args)
+        os._exit(0)
+    wait_for(call + " is sent", lambda: calls(call) > before)
+    os.kill(pid, signal.SIGKILL)
+    if os.waitpid(pid, 0)[1] != signal.SIGKILL:
+        print("not killed")
+        sys.exit(1)
+$(cat)
+END
+}
+
+# Killed in a rename: the new name is seen, though it was known not to be, and the old one is not,
+# though it was looked at once more before it went.
+test_killed_caller_renamed_it() {
+    unseen <<'END'
+put(M + "/old", b"content")
+if there(M + "/new"):
+    sys.exit(1)
+killed("RENAME", os.rename, M + "/old", M + "/new")
+if not there(M + "/old"):
+    sys.exit(1)
+wait_for("the server renames it", lambda: there(E + "/new"))
+wait_for("the new name is seen", lambda: there(M + "/new"))
+wait_for("the old name is gone", lambda: not there(M + "/old"))
+END
+}
+
+test_killed_caller_removed_it() {
+    unseen <<'END'
+put(M + "/f", b"content")
+os.mkdir(M + "/d")
+for call, fn, path in ("REMOVE", os.unlink, "/f"), ("RMDIR", os.rmdir, "/d"):
+    killed(call, fn, M + path)
+    if not there(M + path):
+        sys.exit(1)
+    wait_for("the server removes it", lambda: not there(E + path))
+    wait_for("the name is gone", lambda: not there(M + path))
+END
+}
+
+# Killed in a truncation: the kernel's pages are not those of the file any more.
+test_killed_caller_truncated_it() {
+    unseen <<'END'
+put(M + "/f", b"A" * 8192)
+fd = os.open(M + "/f", os.O_RDWR)
+if os.read(fd, 10000) != b"A" * 8192:
+    sys.exit(1)
+killed("SETATTR", os.truncate, M + "/f", 0)
+wait_for("the server truncates it", lambda: os.stat(E + "/f").st_size == 0)
+os.pwrite(fd, b"B", 4096)
+os.fsync(fd)
+wait_for("it is empty but for one byte", lambda: os.pread(fd, 10000, 0) == b"\0" * 4096 + b"B")
+END
+}
+
+# A LOOKUP that is answered after a silly name went says nothing of the directory any more. The file
+# that it found is known all the same when something is renamed over it.
+test_looked_up_while_a_removed_file_goes() {
+    unseen <<'END'
+put(E + "/x", b"content")
+put(M + "/z", b"other")
+def silly():
+    return [n for n in os.listdir(E) if n.startswith(".nfs")]
+def meanwhile(fn, *args):
+    fd = os.open(M + "/t", os.O_CREAT | os.O_RDONLY)
+    os.unlink(M + "/t")
+    server("LOOKUP:delay=3000:count=1")
+    before = calls("LOOKUP")
+    thread = threading.Thread(target=fn, args=args)
+    thread.start()
+    wait_for("LOOKUP is sent", lambda: calls("LOOKUP") > before)
+    os.close(fd)
+    wait_for("the silly name goes", lambda: not silly())
+    thread.join()
+meanwhile(os.stat, M + "/x")
+fd = os.open(M + "/x", os.O_RDONLY)
+meanwhile(os.rename, M + "/z", M + "/x")
+if open(E + "/x", "rb").read() != b"other" or len(silly()) != 1 or os.read(fd, 100) != b"content":
+    sys.exit(1)
+END
+}
+
+# Changed elsewhere, and removed there before that could be looked at: stat(2) says that it is gone.
+test_changed_and_removed_elsewhere() {
+    unseen <<'END'
+put(E + "/f", b"A" * (16 << 20))
+fd = os.open(M + "/f", os.O_RDONLY)
+os.pread(fd, 10, 0)
+with open(E + "/f", "ab") as f:
+    f.write(b"more")
+before = calls("GETATTR")
+server("GETATTR:delay=3000:count=1")
+os.pread(fd, 10, 12 << 20)
+wait_for("GETATTR is sent", lambda: calls("GETATTR") > before)
+os.unlink(E + "/f")
+def stale():
+    try:
+        os.fstat(fd)
+    except OSError as e:
+        return e.errno == errno.ESTALE
+    return False
+wait_for("stat says that it is gone", stale)
+END
+}

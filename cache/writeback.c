@@ -255,7 +255,8 @@ static void pass_begin(struct mapping *m, bool sync, uint64_t limit)
     m->pass_no++;
     m->pass_cursor = 0;
     m->pass_limit = limit;
-    m->dirty_since_ns = cache_coarse_ns();
+    if (limit == NO_LIMIT) /* what lies beyond becomes no younger */
+        m->dirty_since_ns = cache_coarse_ns();
     wb_forget_edges(m);
 }
 

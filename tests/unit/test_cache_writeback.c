@@ -503,6 +503,23 @@ static void old_dirty_bytes_go_by_themselves(void **state)
     fixture_end(&f);
 }
 
+/* A stream written behind does not make the rest of the file any younger. */
+static void old_dirty_bytes_beside_a_stream_go_by_themselves(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_begin(&f, &(struct cache_config){.wsize = P, .dirty_expire_ns = 5000000000ull}, 0);
+    fill(&f, 60 * P, 10, 9);
+    for (unsigned i = 0; i < 40 && f.file->size <= 60 * P; i++) {
+        fill(&f, i * P, P, 7);
+        sim_advance(600000000);
+        fixture_serve(&f);
+    }
+    assert_int_equal(f.file->size, 60 * P + 10);
+    fixture_end(&f);
+}
+
 static void a_discard_is_by_name_and_counts(void **state)
 {
     struct fixture f;
@@ -581,6 +598,7 @@ int main(void)
         cmocka_unit_test(writers_wait_at_the_hard_limit),
         cmocka_unit_test(a_mapped_page_does_not_wait_for_the_limit),
         cmocka_unit_test(old_dirty_bytes_go_by_themselves),
+        cmocka_unit_test(old_dirty_bytes_beside_a_stream_go_by_themselves),
         cmocka_unit_test(a_discard_is_by_name_and_counts),
         cmocka_unit_test(a_discard_lets_writers_go_on),
     };

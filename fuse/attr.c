@@ -279,12 +279,17 @@ void attr_accept(struct front *f, struct inode *ino, const struct remote_post *p
         return;
     clock_reply(f, &post->attr, call);
     pthread_mutex_lock(inode_lock(ino));
+    /* It may have been here before, and changed: that is forgotten with it. */
+    bool doubtful = !ino->attr_valid && call->sent_ns <= atomic_load(&f->forgotten_change_ns);
+
     if (is_old(ino, &post->attr, call->sent_ns))
         ;
     else if (S_ISREG(ino->type) && S_ISREG(post->attr.mode))
         later = accept_file(f, ino, &post->attr, call->sent_ns);
     else
         take(f, ino, &post->attr, call->sent_ns, !same_token(&post->attr, &ino->rec->attr));
+    if (doubtful)
+        ino->attr_expires_ns = ino->pages_expire_ns = 0;
     pthread_mutex_unlock(inode_lock(ino));
     if (later)
         revalidate_later(f, ino);

@@ -262,6 +262,7 @@ struct front {
     struct inode **by_fh; /* by hash of the handle; table lock */
     uint32_t fh_mask;
     struct inode *root;
+    _Atomic uint64_t forgotten_change_ns; /* the last own_change_ns of inodes that were freed */
     pthread_mutex_t op_lock;
     struct op *ops; /* in flight; op lock */
     pthread_mutex_t open_lock;

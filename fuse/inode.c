@@ -336,6 +336,8 @@ void inode_unref(struct front *f, struct inode *ino)
     if (atomic_fetch_sub(&ino->refs, 1) == 1) {
         if (__atomic_load_n(&ino->rec->nlookup, __ATOMIC_RELAXED) == 0 && ino != f->root) {
             inode_unlink_locked(f, ino);
+            if (ino->own_change_ns > atomic_load(&f->forgotten_change_ns))
+                atomic_store(&f->forgotten_change_ns, ino->own_change_ns);
             gone = true;
         } else {
             spent = inode_unuse_locked(ino);

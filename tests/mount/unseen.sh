@@ -139,3 +139,29 @@ def stale():
 wait_for("stat says that it is gone", stale)
 END
 }
+
+# The kernel forgets a file that was written here, and is told of it again by a listing that was
+# fetched before: its size is not the old one.
+test_forgotten_and_listed_again() {
+    unseen <<'END'
+import ctypes
+os.mkdir(E + "/d")
+for i in range(3000):
+    put(E + "/d/file%04d" % i, b"")
+time.sleep(0.3) # the directory's times are believed
+listing = os.scandir(M + "/d")
+known = set(next(listing).name for i in range(10))
+written = ["/d/file%04d" % i for i in range(0, 3000, 10)]
+for name in written:
+    with open(M + name, "ab") as f:
+        f.write(b"x")
+MS_REMOUNT = 32 # lets go of all names that are not in use
+if ctypes.CDLL(None, use_errno=True).mount(b"none", M.encode(), None, MS_REMOUNT, None) != 0:
+    sys.exit("no remount: errno %d" % ctypes.get_errno())
+list(listing)
+wrong = [name for name in written if os.stat(M + name).st_size != 1]
+if wrong:
+    print("old sizes:", len(wrong), wrong[:3])
+    sys.exit(1)
+END
+}

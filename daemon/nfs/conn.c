@@ -200,8 +200,9 @@ static void requeue_sent(struct conn *c)
 
 static void retry_later(struct conn *c)
 {
-    if (c->waiting.first)
-        arm_connect(c, c->backoff_ms * MS);
+    if (!c->waiting.first)
+        return; /* servers close what is idle: the next call need not wait for that */
+    arm_connect(c, c->backoff_ms * MS);
     c->backoff_ms = c->backoff_ms ? 2 * c->backoff_ms : BACKOFF_MIN;
     if (c->backoff_ms > BACKOFF_MAX)
         c->backoff_ms = BACKOFF_MAX;

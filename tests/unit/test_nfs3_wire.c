@@ -410,6 +410,31 @@ static void break_twice(struct fake *f, const struct fake_request *req)
     }
 }
 
+static void answer_and_hang_up(struct fake *f, const struct fake_request *req)
+{
+    good_getattr(f, req);
+    fake_hangup(f, req);
+}
+
+static void backoff_of(void *arg)
+{
+    *(uint32_t *)arg = client->conns[0]->backoff_ms;
+}
+
+static void a_call_after_an_idle_connection_was_closed_does_not_wait(void **state)
+{
+    uint32_t backoff = UINT32_MAX;
+    begin(answer_and_hang_up, (struct nfs3_options){0}, 0);
+    for (uint64_t i = 1; i <= 3; i++) {
+        assert_int_equal(getattr(), 0);
+        while (STAT(drops) < i)
+            usleep(1000);
+        loop_call(loop, backoff_of, &backoff); /* behind the loss, in the same thread */
+        assert_int_equal(backoff, 0);
+    }
+    end();
+}
+
 static void a_broken_connection_is_made_again_and_calls_keep_xid_and_port(void **state)
 {
     for (wrong = 0; wrong < 5; wrong++) {
@@ -672,6 +697,7 @@ int main(void)
         cmocka_unit_test(fragments_of_one_byte_are_put_together),
         cmocka_unit_test(write_counts_are_held_against_the_request),
         cmocka_unit_test(directory_entries_are_decoded_without_recursion_or_trust),
+        cmocka_unit_test(a_call_after_an_idle_connection_was_closed_does_not_wait),
         cmocka_unit_test(a_broken_connection_is_made_again_and_calls_keep_xid_and_port),
         cmocka_unit_test(a_reply_that_never_can_be_received_ends_its_call),
         cmocka_unit_test(replies_to_nobody_are_dropped),

@@ -39,6 +39,7 @@
 /* At a time; a flush under a dead server keeps its slot until the server is back, and a result
  * until it was asked for, or for RESULT_KEPT_S, lest those who died use up the slots. */
 #define JOBS          16
+#define SLOTS         (JOBS + 1) /* the last for DISCARD alone, which is what ends those that are stuck */
 #define RESULT_KEPT_S 60
 
 struct job {
@@ -69,7 +70,7 @@ struct control {
     pthread_cond_t idle; /* `running` became 0 */
     unsigned running;
     uint32_t last_id;
-    struct job jobs[JOBS];
+    struct job jobs[SLOTS];
 };
 
 /* libtirpc's dispatch has no argument of ours, and its state is one for the process anyway. */
@@ -208,12 +209,12 @@ static void *run_job(void *arg)
 }
 
 /* A slot that nobody needs any more: one never used, else the oldest. NULL: there is none. */
-static struct job *free_slot(struct control *c)
+static struct job *free_slot(struct control *c, control_job kind)
 {
     struct job *slot = NULL;
     time_t now = seconds();
 
-    for (struct job *j = c->jobs; j < c->jobs + JOBS; j++) {
+    for (struct job *j = c->jobs; j < c->jobs + (kind == CONTROL_DISCARD ? SLOTS : JOBS); j++) {
         bool free = !j->id || (!j->running && (j->told || now - j->end > RESULT_KEPT_S));
         if (free && (!slot || j->id < slot->id))
             slot = j;
@@ -234,7 +235,7 @@ static control_start_result start_job(struct control *c, control_job kind, const
         return (control_start_result){.error = -EINVAL};
 
     pthread_mutex_lock(&c->lock);
-    struct job *job = free_slot(c);
+    struct job *job = free_slot(c, kind);
     if (!job) {
         pthread_mutex_unlock(&c->lock);
         return (control_start_result){.error = -EBUSY};
@@ -262,7 +263,7 @@ static control_poll_result poll_job(struct control *c, uint32_t id)
     control_poll_result r = {.error = -ESRCH};
 
     pthread_mutex_lock(&c->lock);
-    for (struct job *j = c->jobs; j < c->jobs + JOBS; j++) {
+    for (struct job *j = c->jobs; j < c->jobs + SLOTS; j++) {
         if (id && j->id == id) {
             r.error = j->running ? -EINPROGRESS : j->error;
             r.value = j->value;
@@ -280,7 +281,7 @@ static control_resize_result poll_resize(struct control *c, uint32_t id)
     struct control_resize z = {0};
 
     pthread_mutex_lock(&c->lock);
-    for (struct job *j = c->jobs; j < c->jobs + JOBS; j++) {
+    for (struct job *j = c->jobs; j < c->jobs + SLOTS; j++) {
         if (id && j->id == id && j->kind == CONTROL_JOB_RESIZE) {
             r.error = j->running ? -EINPROGRESS : j->error;
             z = j->resized;

@@ -191,13 +191,39 @@ static int kept(struct umount *u, int rc)
     return EXIT_FAILED;
 }
 
+/* The daemon may have as many requests as it takes already: that says nothing of the server, so
+ * their end is waited for as the end of a flush is. */
+static int start_flush(struct umount *u, uint32_t *id)
+{
+    const struct timespec pause = {.tv_nsec = 20000000};
+    struct control_progress now = {0};
+    struct ask_progress p;
+    bool begun = false;
+    int rc;
+
+    while ((rc = control_job_start(u->client, JOB_FLUSH, "", 0, id)) == -EBUSY) {
+        control_job_poll(u->client, 0, &now);
+        if (!begun)
+            ask_progress_begin(&p, now.dirty_bytes);
+        begun = true;
+        if (!ask_progress_step(&p, now.dirty_bytes, u->patience_s)) {
+            rc = -ETIMEDOUT;
+            break;
+        }
+        nanosleep(&pause, NULL);
+    }
+    if (begun)
+        ask_progress_end(&p);
+    return rc;
+}
+
 /* The first step. EXIT_OK: go on. */
 static int flush(struct umount *u)
 {
     struct control_progress progress;
     uint32_t id;
 
-    int rc = control_job_start(u->client, JOB_FLUSH, "", 0, &id);
+    int rc = start_flush(u, &id);
     if (rc == 0)
         rc = ask_wait(u->client, id, u->patience_s, &progress);
     if (rc == 0 || rc == -ECONNRESET) /* gone: somebody else unmounted it meanwhile */

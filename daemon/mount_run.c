@@ -57,6 +57,7 @@ struct process {
     struct mount_state state; /* front, remote */
     struct control *control;
     bool left; /* unmounted by us: what is mounted there now may be somebody else's */
+    dev_t dev; /* of the mount; 0: not known */
     int signal_fd, end_fd;
 };
 
@@ -194,13 +195,6 @@ static int make_loops(struct process *p)
     return 0;
 }
 
-/* nfs(5): these may go away by themselves, so they are worth trying again. */
-static bool is_temporary(int rc)
-{
-    return rc == -ETIMEDOUT || rc == -ECONNREFUSED || rc == -EHOSTUNREACH || rc == -ENETUNREACH ||
-           rc == -EHOSTDOWN || rc == -ECONNRESET || rc == -EAGAIN || rc == -ENOTCONN;
-}
-
 static void log_line(int priority, const char *text)
 {
     log_msg(priority, "%s", text);
@@ -209,6 +203,7 @@ static void log_line(int priority, const char *text)
 static int reach_server(struct process *p)
 {
     const struct mount_options *o = p->o;
+    bool again = false;
     struct nfs3_options n = {
         .server = o->host,
         .export = o->export,
@@ -226,11 +221,12 @@ static int reach_server(struct process *p)
                     : o->resvport == OPTION_RESVPORT_NO ? NFS3_RESVPORT_NO
                                                         : NFS3_RESVPORT_TRY,
         .retry_minutes = o->bg ? 0 : (int)o->retry_min,
+        .again = &again,
         .log = log_line,
     };
 
     int rc = nfs3_mount(&n, p->loops, (int)p->nloops, &p->state.remote, p->err, MOUNT_ERROR_MAX);
-    if (rc < 0 && o->bg && o->retry_min && is_temporary(rc)) {
+    if (rc < 0 && o->bg && o->retry_min && again) {
         p->events->waiting(p->err, p->events->arg);
         p->err[0] = 0;
         n.retry_minutes = (int)o->retry_min;
@@ -316,6 +312,7 @@ static void make_control(struct process *p)
     struct stat st;
 
     int rc = stat(p->o->mountpoint, &st) < 0 ? -errno : 0;
+    p->dev = rc == 0 ? st.st_dev : 0;
     if (rc == 0)
         rc = control_start(st.st_dev, geteuid(), &mount_control_ops, &p->state, &p->control);
     if (rc < 0)
@@ -330,6 +327,21 @@ static uint64_t dirty_bytes(const struct process *p)
     return mount_control_ops.dirty_bytes((void *)&p->state);
 }
 
+/* Whether the mountpoint's name still leads to this mount: somebody may have unmounted it lazily,
+ * or have mounted something else over it. */
+static bool is_in_place(const struct process *p)
+{
+    struct mount_list mounts;
+    char err[512];
+
+    if (!p->dev || mounts_read(&mounts) < 0)
+        return true;
+    const struct mount_entry *e = mounts_at(&mounts, p->o->mountpoint, err, sizeof err);
+    bool ours = e && e->dev == p->dev;
+    mounts_free(&mounts);
+    return ours;
+}
+
 /* SIGTERM: what is dirty goes out first, so that a lazy unmount leaves as little as can be. */
 static void leave(struct process *p)
 {
@@ -338,6 +350,11 @@ static void leave(struct process *p)
     log_msg(LOG_NOTICE, "%s: asked to end: writing back %llu bytes", p->o->mountpoint,
             (unsigned long long)dirty_bytes(p));
     front_flush_all(p->state.front);
+    if (!is_in_place(p)) {
+        log_msg(LOG_NOTICE, "%s: not mounted there any more, or covered: not unmounted",
+                p->o->mountpoint);
+        return;
+    }
     int rc = mounts_detach(p->o->mountpoint, false);
     if (rc == -EBUSY) {
         log_msg(LOG_NOTICE, "%s: in use: out of sight, but served until the last user is done",

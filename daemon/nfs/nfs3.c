@@ -293,6 +293,8 @@ int nfs3_mount(const struct nfs3_options *o, struct loop *const *loops, int nloo
         sleep(wait);
         wait = 2 * wait < RETRY_MAX_S ? 2 * wait : RETRY_MAX_S;
     }
+    if (o->again)
+        *o->again = rc && again;
     if (!rc)
         errbuf[0] = 0;
     for (int i = 0; !rc && i < nloops; i++)

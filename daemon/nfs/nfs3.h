@@ -38,6 +38,7 @@ struct nfs3_options {
     int nconnect;               /* connections in all: one per shard loop, the rest for bulk data */
     enum nfs3_resvport resvport;
     int retry_minutes; /* go on trying to mount for so long; 0: once */
+    bool *again; /* if not NULL: after a failure, whether another attempt can end differently */
     /* Where lines for the log go (syslog priorities); NULL: standard error. Any thread. */
     void (*log)(int priority, const char *text);
 };

@@ -114,6 +114,17 @@ test_command_mount_bg() {
     server_start && wait_for 60 mounted "$T/a" && timeout 30 "$NFSCACHED" umount "$T/a"
 }
 
+# What only a person can mend is told at once, not promised to the background.
+test_command_mount_bg_says_what_cannot_be() {
+    local rc
+    mkdir -p "$T/a" && timeout 10 "$NFSCACHED" mount -o bg,proto=tcp6 127.0.0.1:/x "$T/a" 2>"$T/said"
+    rc=$?
+    [ $rc = 32 ] && ! grep -q background "$T/said" || {
+        echo "mount -o bg of an address of another family: $rc: $(cat "$T/said")"
+        return 1
+    }
+}
+
 test_command_status() {
     server_start && mount_start a || return
     head -c 4194304 /dev/urandom >"$EXPORT/r"
@@ -239,10 +250,13 @@ test_command_umount_keeps_what_is_dirty() {
 }
 
 test_command_umount_force_names_what_it_discards() {
-    local rc pid
+    local rc pid n flushes=()
     server_start && mount_start a timeo=10 || return
     pid=${mount_pid[a]}
     holder_start lost && server_kill9 && holder_write 3 || return
+    # Each leaves a job behind that waits for the server, as many as the daemon takes.
+    for n in {1..16}; do timeout 30 "$NFSCACHED" flush --timeout 1 "$T/a" 2>/dev/null & flushes+=($!); done
+    wait "${flushes[@]}"
     timeout 60 "$NFSCACHED" umount --timeout 1 "$T/a" 2>/dev/null && return 1
     # Its close waits for the server, until that is given up.
     kill -KILL "$holder_pid"
@@ -282,6 +296,23 @@ test_command_signal() {
 }
 
 # A copy of the mount in another namespace does not keep umount waiting.
+# A mount that was taken out of sight has no claim on what is mounted in its place since.
+test_command_signal_when_another_has_the_place() {
+    local old new
+    server_start && mount_start a || return
+    old=${mount_pid[a]}
+    holder_start file && holder_write 2 || return
+    timeout 30 "$NFSCACHED" umount --lazy "$T/a" && ! mounted "$T/a" || return
+    timeout 15 "$NFSCACHED" mount -o "port=$PORT,mountport=$MOUNT_PORT" "$REMOTE" "$T/a" || return
+    new=$(command_pid "$T/a")
+    kill -TERM "$old"
+    wait_for 10 grep -q 'not mounted there any more' "$T/mount-a.log" && [ "$(command_pid "$T/a")" = "$new" ] || {
+        echo "the mount of $new did not survive the end of $old: $(tail -3 "$T/mount-a.log")"
+        return 1
+    }
+    holder_write 1 && holder_stop && wait_for 20 gone "$old" && cmp "$T/data" "$EXPORT/file" || return
+    mount_pid[a]=$new && mount_stop a
+}
 test_command_umount_with_a_copy_elsewhere() {
     local other
     server_start && mount_start a || return

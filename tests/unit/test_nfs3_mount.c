@@ -120,6 +120,41 @@ static void a_wrong_mount_reply_is_an_error_with_a_text(void **state)
     }
 }
 
+/* A program that is not there (yet), or what the export's list says. */
+static void refusing_service(struct fake *f, const struct fake_request *req)
+{
+    struct reply r = {0};
+    if (wrong == 1) {
+        put_header(&r, req->xid);
+        put32(&r, 13);
+    } else {
+        for (int i = 0; i < 5; i++)
+            put32(&r, i ? (uint32_t)(i == 1) : req->xid);
+        put32(&r, 1); /* PROG_UNAVAIL */
+    }
+    reply_send(f, req, &r);
+}
+
+static void only_what_may_go_away_is_worth_another_attempt(void **state)
+{
+    for (wrong = 0; wrong < 2; wrong++) {
+        struct remote *r;
+        struct loop *shard = loop_new("shard0");
+        char err[NFS3_ERROR_MAX] = "";
+        bool again = wrong;
+        memset(&fake, 0, sizeof(fake));
+        fake.handle = refusing_service;
+        fake_start(&fake);
+        struct nfs3_options o = options();
+        o.again = &again;
+        assert_int_equal(nfs3_mount(&o, &shard, 1, &r, err, sizeof(err)),
+                         wrong ? -EACCES : -EPFNOSUPPORT);
+        assert_int_equal(again, !wrong);
+        fake_stop(&fake);
+        loop_free(shard);
+    }
+}
+
 static void a_wrong_list_of_exports_is_an_error(void **state)
 {
     for (wrong = 10; wrong < 15; wrong++) {
@@ -147,6 +182,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_wrong_mount_reply_is_an_error_with_a_text),
+        cmocka_unit_test(only_what_may_go_away_is_worth_another_attempt),
         cmocka_unit_test(a_wrong_list_of_exports_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,10 @@
  * whatever its file system keeps, but a ctime that is no multiple of it is of a finer clock. A
  * kernel with multigrain timestamps (Linux 6.13) gives a change after a sampling a time of its own,
  * which is exactly what is needed here.
+ *
+ * A tick may be late: Linux's coarse clock stands still while the virtual CPU that keeps it does
+ * not run (up to 180 ms were seen). An own operation with a ctime further behind the server's clock
+ * than a tick shows that; for a while twice as much is taken for the granularity.
  */
 #include "fuse/clock.h"
 
@@ -58,17 +62,39 @@ static void learn_step(struct server_time *c, int64_t ctime, int64_t sent, int64
     c->last_replied = replied;
 }
 
+static int64_t granularity_of_ticks(const struct server_time *c)
+{
+    return c->step_min && 2 * c->step_min < CLOCK_GRAN_MAX ? 2 * c->step_min : CLOCK_GRAN_MAX;
+}
+
+/* Op that was carried out after `sent`, and got `ctime` then. */
+static void learn_lag(struct server_time *c, int64_t ctime, int64_t sent)
+{
+    int64_t lag = c->known ? sent + bound_lo(c, sent) - ctime : 0;
+    if (lag > CLOCK_LAG_MAX)
+        return;
+    if (lag <= granularity_of_ticks(c))
+        lag = 0;
+    if (lag < c->lag && sent < c->lag_at + CLOCK_LAG_NS)
+        return;
+    c->lag = lag;
+    c->lag_at = sent;
+}
+
 void clock_own_late(struct server_time *c, int64_t ctime, int64_t sent, int64_t replied,
                     int64_t real)
 {
     /* Below the last one's, it may be of any age. */
-    if (c->own && ctime > c->last_ctime && ctime - replied <= bound_hi(c, replied))
+    if (c->own && ctime > c->last_ctime && ctime - replied <= bound_hi(c, replied)) {
+        learn_lag(c, ctime, sent);
         learn_step(c, ctime, sent, replied);
+    }
     clock_seen(c, ctime, replied, real);
 }
 
 void clock_own(struct server_time *c, int64_t ctime, int64_t sent, int64_t replied)
 {
+    learn_lag(c, ctime, sent);
     learn_step(c, ctime, sent, replied);
     int64_t lo = ctime - replied, hi = ctime + clock_granularity(c, ctime) - sent;
     if (!c->own || hi < bound_hi(c, replied) || lo > bound_hi(c, replied)) {
@@ -83,8 +109,7 @@ void clock_own(struct server_time *c, int64_t ctime, int64_t sent, int64_t repli
 
 int64_t clock_granularity(const struct server_time *c, int64_t ctime)
 {
-    int64_t gran =
-        c->step_min && 2 * c->step_min < CLOCK_GRAN_MAX ? 2 * c->step_min : CLOCK_GRAN_MAX;
+    int64_t gran = c->lag ? 2 * c->lag : granularity_of_ticks(c);
     return c->time_delta > gran && ctime % c->time_delta == 0 ? c->time_delta : gran;
 }
 

@@ -21,6 +21,10 @@
 #define CLOCK_SKEW_MAX (60 * 1000000000ll)
 /* Timestamps finer than this are not called ticks. */
 #define CLOCK_GRAN_FINE 1000000ll
+/* A clock that was seen to stand still is taken for one that may, for so long. What is further
+ * behind is no operation's time. */
+#define CLOCK_LAG_NS  (10 * 1000000000ll)
+#define CLOCK_LAG_MAX (1 * 1000000000ll)
 /* Two quartz clocks drift apart by less than this share. */
 #define CLOCK_DRIFT(ns) ((ns) / 10000)
 
@@ -33,6 +37,8 @@ struct server_time {
     int64_t step_min; /* smallest difference of ctimes of own operations in sequence; 0: none */
     int64_t last_ctime, last_replied; /* of the last own operation; 0: none */
     int64_t time_delta;               /* FSINFO: the server says so itself */
+    int64_t lag, lag_at; /* the most that its clock stood behind itself, lately; 0: no more than a
+                            tick explains */
 };
 
 static inline int64_t clock_ns(struct timespec t)

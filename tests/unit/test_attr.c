@@ -158,6 +158,33 @@ static void operations_at_once_teach_no_granularity(void **state)
     assert_int_equal(clock_granularity(&c, REAL), 20 * MS);
 }
 
+/* Its next tick is 100 ms late: an own operation shows that it is, long before it comes. */
+static void a_clock_that_stands_still_is_noticed(void **state)
+{
+    for (int by_write = 0; by_write < 2; by_write++) {
+        struct server ticks = {0, 4 * MS};
+        struct server_time c = {0};
+        int64_t mono = SEC, stood = server_ctime(&ticks, 2 * SEC - MS);
+        for (; mono < 2 * SEC - 4 * MS; mono += MS)
+            own_op(&c, &ticks, mono);
+        mono = stood + 45 * MS - REAL;
+        if (by_write)
+            clock_own_late(&c, stood, mono, mono + MS, REAL + mono);
+        else
+            clock_own(&c, stood, mono, mono + MS);
+        assert_true(clock_racy(&c, stood, mono + 2 * MS, REAL + mono));
+        assert_true(clock_racy(&c, stood, mono + 40 * MS, REAL + mono));
+        assert_false(clock_racy(&c, stood, mono + 100 * MS, REAL + mono));
+        /* It is forgotten when it was not seen for a while. */
+        for (mono = 3 * SEC; mono < 14 * SEC; mono += SEC)
+            own_op(&c, &ticks, mono);
+        assert_int_equal(clock_granularity(&c, REAL), 8 * MS);
+        /* A ctime of long ago is not that of the operation. */
+        clock_own(&c, server_ctime(&ticks, 12 * SEC), mono, mono + MS);
+        assert_int_equal(clock_granularity(&c, REAL), 8 * MS);
+    }
+}
+
 static void the_servers_own_word_is_a_lower_bound(void **state)
 {
     struct server_time c = {.time_delta = 2 * SEC};
@@ -232,6 +259,7 @@ int main(void)
         cmocka_unit_test(granularity_is_learnt_from_operations_in_sequence),
         cmocka_unit_test(writes_teach_granularity_by_newer_times_only),
         cmocka_unit_test(operations_at_once_teach_no_granularity),
+        cmocka_unit_test(a_clock_that_stands_still_is_noticed),
         cmocka_unit_test(the_servers_own_word_is_a_lower_bound),
         cmocka_unit_test(a_time_that_is_finer_refutes_it),
         cmocka_unit_test(old_knowledge_drifts),

@@ -429,7 +429,32 @@ static void stat_present(const struct front_config *config, struct stat *st)
         st->st_mode = (st->st_mode & S_IFMT) | (0777 & ~config->umask);
 }
 
-void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *timeout)
+/*
+ * What the kernel may not take. It passes a reply on and forgets it, but for the reply that makes
+ * its inode, when it learned anything newer than the request, if only from the reply to an earlier
+ * one (fi->attr_version). A size that differs from the one told before it is then not its own.
+ */
+static void told(struct inode *ino, uint64_t size, bool taken)
+{
+    if (taken)
+        ino->told_in_vain = false;
+    else if (size != __atomic_load_n(&ino->told_size, __ATOMIC_RELAXED) &&
+             __atomic_load_n(&ino->rec->nlookup, __ATOMIC_RELAXED) > 0)
+        ino->told_in_vain = true;
+    __atomic_store_n(&ino->told_size, size, __ATOMIC_RELAXED);
+}
+
+bool attr_size_taken(struct inode *ino)
+{
+    pthread_mutex_lock(inode_lock(ino));
+    bool taken = !ino->told_in_vain &&
+                 __atomic_load_n(&ino->told_size, __ATOMIC_RELAXED) == mapping_size(ino->map);
+    pthread_mutex_unlock(inode_lock(ino));
+    return taken;
+}
+
+static void stat_tell(struct front *f, struct inode *ino, struct stat *st, double *timeout,
+                      bool taken)
 {
     uint64_t now = now_coarse_ns();
     pthread_mutex_lock(inode_lock(ino));
@@ -448,13 +473,23 @@ void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *time
                         .st_ctim = a->ctime};
     if (ino->map)
         stat_from_mapping(ino, st);
-    __atomic_store_n(&ino->told_size, (uint64_t)st->st_size, __ATOMIC_RELAXED);
+    told(ino, (uint64_t)st->st_size, taken);
     if (ino->times)
         ino->times->told = st->st_mtim;
     stat_present(&f->config, st);
     bool valid = attr_in_time(ino, now);
     *timeout = valid ? (double)(ino->attr_expires_ns - now) / 1e9 : 0;
     pthread_mutex_unlock(inode_lock(ino));
+}
+
+void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *timeout)
+{
+    stat_tell(f, ino, st, timeout, false);
+}
+
+void attr_stat_set(struct front *f, struct inode *ino, struct stat *st, double *timeout)
+{
+    stat_tell(f, ino, st, timeout, true);
 }
 
 void attr_fill_entry(struct front *f, struct inode *ino, struct fuse_entry_param *e)
@@ -470,7 +505,8 @@ static void getattr_reply(struct front *f, fuse_req_t req, struct inode *ino)
 {
     struct stat st;
     double timeout;
-    attr_stat(f, ino, &st, &timeout);
+    bool helper = unmap_is_helper(f, fuse_req_ctx(req)->pid); /* asks until it is taken */
+    stat_tell(f, ino, &st, &timeout, helper);
     fuse_reply_attr(req, &st, timeout);
 }
 

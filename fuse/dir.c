@@ -196,13 +196,14 @@ static bool slice_add(struct op *op, struct slice *s, struct chunk *c,
         ino = inode_get(f, &e->fh, &e->post.attr);
     if (ino) {
         attr_accept(f, ino, &e->post, &c->call);
+        attr_fill_entry(f, ino, &param);
         if (slice_note(s, ino)) {
             names_confirm(f, op->ino, e->name, ino, c->proof, c->call.sent_ns);
-            attr_fill_entry(f, ino, &param);
             param.entry_timeout = name_valid;
             names_told(ino, name_valid);
             s->valid = shorter(s->valid, shorter(name_valid, param.attr_timeout));
         } else {
+            param.ino = 0;
             inode_unref(f, ino);
         }
     }

@@ -265,8 +265,7 @@ static void revalidated(struct reval_wait *wait)
     w->file->direct = op->u[1];
     /* The kernel reads up to, and appends at, the size it knows, without asking. (Under
      * kernel_writeback it does not learn another.) */
-    if (op->ino->map && !f->config.kernel_writeback &&
-        __atomic_load_n(&op->ino->told_size, __ATOMIC_RELAXED) != mapping_size(op->ino->map)) {
+    if (op->ino->map && !f->config.kernel_writeback && !attr_size_taken(op->ino)) {
         wait->done = unmapped;
         revalidate_size(f, op->ino, wait);
         return;

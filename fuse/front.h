@@ -133,6 +133,7 @@ struct inode {
 
     bool reval_running; /* revalidate.c; under inode_lock() */
     bool reval_force : 1;
+    bool told_in_vain : 1; /* the kernel may have another size than told_size */
     bool names_missed : 1; /* of a directory: the kernel has a name that names.c has not */
 
     atomic_bool lost_name; /* a name of it was removed here: victim_removed() */
@@ -335,6 +336,10 @@ void attr_expire(struct inode *ino);
 bool attr_fresh(struct inode *ino);
 /* What the kernel is told; the timeout in seconds for which it may rely on it. */
 void attr_stat(struct front *f, struct inode *ino, struct stat *st, double *timeout);
+/* The same in a reply whose size the kernel always takes, that to SETATTR. */
+void attr_stat_set(struct front *f, struct inode *ino, struct stat *st, double *timeout);
+/* Of a file in use: the kernel has its size for certain. */
+bool attr_size_taken(struct inode *ino);
 /* Fills an entry but for its own timeout, which is the caller's (name.c, dir.c). */
 void attr_fill_entry(struct front *f, struct inode *ino, struct fuse_entry_param *e);
 /* Accepts what a revalidation found, unconditionally. No lock held. */

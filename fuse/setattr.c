@@ -61,11 +61,13 @@ static void setattr_reply(struct op *op)
     struct stat st;
     double timeout = 0;
 
-    attr_stat(op->front, op->ino, &st, &timeout);
-    if (op_claim(op))
+    if (op_claim(op)) {
+        attr_stat_set(op->front, op->ino, &st, &timeout);
         fuse_reply_attr(op->req, &st, timeout);
-    else if (op->u[0])
+    } else if (op->u[0]) {
+        attr_stat(op->front, op->ino, &st, &timeout);
         truncation_unseen(op);
+    }
     free(op->p[0]);
     op_end(op);
 }

@@ -5,10 +5,10 @@
 # caller: a killed one's operation, a silly name's removal, a removal on another machine. Sourced by
 # tests/mount/tests.sh.
 
-# unseen PROGRAM: Python, after what all of them need. M is the mount's directory, E the server's.
+# unseen [OPTIONS] <PROGRAM: Python, after what all of them need. M is the mount's directory, E the server's.
 unseen() {
     only_embedded && have_python || return 77
-    server_start && mount_start a actimeo=60 || return
+    server_start && mount_start a "${1-actimeo=60}" || return
     CONTROL=$CONTROL timeout -k 5 100 python3 - "$T/a" "$EXPORT" "$NFSCACHED" <<END
 import errno, json, os, signal, subprocess, sys, threading, time
 M, E, nfscached = sys.argv[1:]
@@ -162,6 +162,39 @@ list(listing)
 wrong = [name for name in written if os.stat(M + name).st_size != 1]
 if wrong:
     print("old sizes:", len(wrong), wrong[:3])
+    sys.exit(1)
+END
+}
+
+# Two ask for the attributes at a time, and the file grows elsewhere between the two answers: the
+# kernel takes the first one, and passes the second on. What is appended then goes to the end.
+test_appended_at_the_size_that_the_kernel_has() {
+    unseen acregmin=0,acregmax=0,acdirmin=60,acdirmax=60 <<'END'
+put(M + "/f", b"0123456789")
+fd = os.open(M + "/f", os.O_RDONLY)
+os.fstat(fd)
+before = calls("GETATTR")
+server("GETATTR:delay=1000:count=1")
+server("GETATTR:delay=3000:skip=1:count=1")
+sizes = {}
+def stat(which):
+    sizes[which] = os.fstat(fd).st_size
+threads = [threading.Thread(target=stat, args=(i,)) for i in range(2)]
+for i in range(2):
+    threads[i].start()
+    wait_for("GETATTR is sent", lambda: calls("GETATTR") == before + 1 + i)
+threads[0].join()
+with open(E + "/f", "ab") as f:
+    f.write(b"elsewhere")
+threads[1].join()
+if sizes != {0: 10, 1: 19}:
+    print("not as wanted:", sizes)
+    sys.exit(2)
+to = os.open(M + "/f", os.O_WRONLY | os.O_APPEND)
+os.write(to, b"here")
+os.close(to)
+if open(E + "/f", "rb").read() != b"0123456789elsewherehere":
+    print(open(E + "/f", "rb").read())
     sys.exit(1)
 END
 }

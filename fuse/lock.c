@@ -8,7 +8,7 @@
  * released the file's bytes are written and committed. With local_lock= the kernel keeps that kind
  * of lock by itself and nothing of it comes here.
  *
- *   request -> no conflict -> granted -> revalidate -> reply
+ *   request -> no conflict -> granted -> revalidate -> [its size to the kernel] -> reply
  *           -> conflict    -> EAGAIN, or a waiter in FIFO order
  *   unlock  -> [unmap, under kernel_writeback] -> [cache_sync] -> unlocked -> waiters of the file
  * looked at -> reply
@@ -165,6 +165,20 @@ static void granted_reply(struct reval_wait *wait)
     free(g);
 }
 
+/* As after open(2): the kernel appends at the size it has. */
+static void granted_revalidated(struct reval_wait *wait)
+{
+    struct granted *g = wait->arg;
+    struct op *op = g->op;
+    struct front *f = op->front;
+
+    wait->done = granted_reply;
+    if (!wait->error && op->ino->map && !f->config.kernel_writeback && !attr_size_taken(op->ino))
+        revalidate_size(f, op->ino, wait);
+    else
+        granted_reply(wait);
+}
+
 static void lock_granted(struct op *op, bool is_flock, const struct range_lock *want)
 {
     struct front *f = op->front;
@@ -179,11 +193,11 @@ static void lock_granted(struct op *op, bool is_flock, const struct range_lock *
     g->is_flock = is_flock;
     g->want = *want;
     g->wait.arg = g;
-    g->wait.done = granted_reply;
+    g->wait.done = granted_revalidated;
     if (S_ISREG(op->ino->type))
         revalidate(f, op->ino, false, &g->wait);
     else
-        granted_reply(&g->wait);
+        granted_revalidated(&g->wait);
 }
 
 static void answer_waiters(struct waiter *ready)

@@ -198,3 +198,22 @@ if open(E + "/f", "rb").read() != b"0123456789elsewherehere":
     sys.exit(1)
 END
 }
+
+# A lock is granted: what is appended under it goes to the end that the file has now.
+test_appended_under_a_lock() {
+    unseen <<'END'
+import fcntl
+put(M + "/f", b"0123456789")
+for lock in lambda fd: fcntl.lockf(fd, fcntl.LOCK_EX), lambda fd: fcntl.flock(fd, fcntl.LOCK_EX):
+    to = os.open(M + "/f", os.O_RDWR | os.O_APPEND)
+    before = os.pread(to, 100, 0)
+    with open(E + "/f", "ab") as f:
+        f.write(b"elsewhere")
+    lock(to)
+    os.write(to, b"here")
+    os.close(to)
+    if open(E + "/f", "rb").read() != before + b"elsewherehere":
+        print(open(E + "/f", "rb").read())
+        sys.exit(1)
+END
+}

@@ -332,12 +332,13 @@ static uint64_t dirty_bytes(const struct process *p)
 static bool is_in_place(const struct process *p)
 {
     struct mount_list mounts;
-    char err[512];
+    bool ours = false;
 
     if (!p->dev || mounts_read(&mounts) < 0)
         return true;
-    const struct mount_entry *e = mounts_at(&mounts, p->o->mountpoint, err, sizeof err);
-    bool ours = e && e->dev == p->dev;
+    for (size_t i = 0; i < mounts.count; i++)
+        if (strcmp(mounts.entries[i].mountpoint, p->o->mountpoint) == 0)
+            ours = mounts.entries[i].dev == p->dev;
     mounts_free(&mounts);
     return ours;
 }

@@ -17,8 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -101,15 +103,23 @@ bad:
     return false;
 }
 
-/* A mount with subtype=x has the type fuse.x: then its socket tells. */
+/* A mount with subtype=x has the type fuse.x: then its socket tells, if somebody listens there.
+ * What a killed daemon left would claim the mount of whoever is given its device number next. */
 static bool is_ours(const struct mount_entry *e)
 {
-    char socket[CONTROL_SOCKET_PATH_MAX];
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
     if (strcmp(e->type, "fuse.nfscached") == 0)
         return true;
-    return strncmp(e->type, "fuse", 4) == 0 && control_socket_path(e->dev, e->owner, socket) == 0 &&
-           access(socket, F_OK) == 0;
+    if (strncmp(e->type, "fuse", 4) != 0 ||
+        control_socket_path(e->dev, e->owner, addr.sun_path) != 0 ||
+        access(addr.sun_path, F_OK) != 0)
+        return false;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool dead = connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0 && errno == ECONNREFUSED;
+    if (fd >= 0)
+        close(fd);
+    return !dead;
 }
 
 int mounts_read(struct mount_list *list)

@@ -18,7 +18,7 @@ struct mount_entry {
     char *type;       /* "fuse.nfscached" */
     char *source;     /* SERVER:/EXPORT */
     uid_t owner;      /* user_id= of a FUSE mount: who made it */
-    bool is_ours;     /* a fuse mount of this program (type fuse.nfscached, or it has a socket) */
+    bool is_ours;     /* a fuse mount of this program: type fuse.nfscached, or its socket listens */
 };
 
 struct mount_list {

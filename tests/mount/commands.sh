@@ -296,6 +296,25 @@ test_command_signal() {
 }
 
 # A copy of the mount in another namespace does not keep umount waiting.
+# A daemon that was killed leaves its socket, and its device number goes to the next that mounts.
+test_command_umount_of_another_file_system() {
+    local rc socket
+    mkdir -p "$T/broken" /run/nfscached
+    "$bin/brokenfs" -f "$EXPORT" "$T/broken" >"$T/brokenfs.log" 2>&1 &
+    mount_pid[broken]=$!
+    wait_for 10 mounted "$T/broken" || return
+    socket=/run/nfscached/$(awk -v m="$T/broken" '$5 == m { print $3 }' /proc/self/mountinfo).sock
+    python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$socket" || return
+    timeout 20 "$NFSCACHED" umount "$T/broken" >"$T/said" 2>&1
+    rc=$?
+    "$NFSCACHED" status >>"$T/said" 2>&1
+    [ $rc = 1 ] && grep -q 'not of nfscached' "$T/said" && grep -q 'nothing is mounted' "$T/said" && mounted "$T/broken" || {
+        echo "umount of a mount that is not ours: $rc: $(cat "$T/said")"
+        return 1
+    }
+    rm "$socket"
+    mount_abort broken
+}
 # A mount that was taken out of sight has no claim on what is mounted in its place since.
 test_command_signal_when_another_has_the_place() {
     local old new

@@ -162,7 +162,7 @@ static bool open_begins(struct op *op)
 bool removal_begins(struct inode *ino)
 {
     pthread_mutex_lock(inode_lock(ino));
-    bool open = S_ISREG(ino->type) && (ino->opens || ino->opening) && !ino->silly;
+    bool open = S_ISREG(ino->type) && (ino->opens || ino->opening) && !silly_stays(ino);
 
     if (!open)
         ino->removing++;

@@ -148,6 +148,9 @@ void silly_done(struct front *f, struct silly *s, bool ok);
 void silly_remove(struct front *f, struct inode *ino);
 /* Is `name` in `dir` the silly name of the inode? */
 bool silly_is(struct inode *ino, struct inode *dir, const char *name);
+/* Has the inode a silly name that is not on its way out (after a rename that failed)? Inode lock
+ * held. */
+bool silly_stays(const struct inode *ino);
 /* Does the directory hold any silly name of ours? */
 bool silly_in(struct front *f, struct inode *dir);
 

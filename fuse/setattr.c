@@ -67,6 +67,8 @@ static void setattr_reply(struct op *op)
     } else if (op->u[0]) {
         attr_stat(op->front, op->ino, &st, &timeout);
         truncation_unseen(op);
+    } else { /* it may have asked since, and been told what was */
+        kernel_forget_attr(op->front, op->ino);
     }
     free(op->p[0]);
     op_end(op);

@@ -93,6 +93,11 @@ bool silly_is(struct inode *ino, struct inode *dir, const char *name)
     return is;
 }
 
+bool silly_stays(const struct inode *ino)
+{
+    return ino->silly && !ino->silly->removing;
+}
+
 static void silly_free(struct silly *s)
 {
     inode_unref(s->front, s->dir);
@@ -180,7 +185,7 @@ void silly_done(struct front *f, struct silly *s, bool ok)
     pthread_mutex_unlock(&f->op_lock);
 
     pthread_mutex_lock(inode_lock(ino));
-    if (!ino->silly) {
+    if (!silly_stays(ino)) {
         ino->silly = s;
         ino->rec->parent = s->dir->index;
         memcpy(ino->rec->silly, s->name, sizeof(s->name));

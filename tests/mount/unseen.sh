@@ -217,3 +217,47 @@ for lock in lambda fd: fcntl.lockf(fd, fcntl.LOCK_EX), lambda fd: fcntl.flock(fd
         sys.exit(1)
 END
 }
+
+# Killed in a chmod: the mode is seen, though it was looked at once more before it was set.
+test_killed_caller_changed_it() {
+    unseen <<'END'
+put(M + "/f", b"content")
+mode = lambda path: os.stat(path).st_mode & 0o777
+killed("SETATTR", os.chmod, M + "/f", 0o612)
+if mode(M + "/f") == 0o612:
+    sys.exit(1)
+wait_for("the server sets it", lambda: mode(E + "/f") == 0o612)
+wait_for("it is seen", lambda: mode(M + "/f") == 0o612)
+END
+}
+
+# A rename over an open file fails, and the file is removed while the silly name that it was saved by
+# goes again.
+test_removed_after_a_failed_rename() {
+    unseen <<'END'
+put(E + "/f", b"content")
+put(M + "/z", b"other")
+fd = os.open(M + "/f", os.O_RDONLY)
+server("RENAME:error=ACCES:count=1")
+server("REMOVE:delay=3000:count=1")
+before = calls("REMOVE")
+try:
+    os.rename(M + "/z", M + "/f")
+    sys.exit(2)
+except PermissionError:
+    pass
+silly = lambda: [n for n in os.listdir(E) if n.startswith(".nfs")]
+first = silly()
+if calls("REMOVE") != before + 1 or len(first) != 1:
+    sys.exit(2)
+os.unlink(M + "/f")
+if there(E + "/f"):
+    sys.exit(2)
+wait_for("the first silly name goes", lambda: first[0] not in silly())
+if len(silly()) != 1 or os.read(fd, 100) != b"content":
+    print("silly names:", silly())
+    sys.exit(1)
+os.close(fd)
+wait_for("the second one goes", lambda: not silly())
+END
+}

@@ -462,7 +462,7 @@ bool reclaim_run(struct cache *c)
 
         mapping_unhold(m);
         mapping_unlock(m);
-        cache_poke(c);
+        cache_retry(c);
         if (err || !freed)
             break;
         any = true;

@@ -16,8 +16,9 @@
  * which is exactly what is needed here.
  *
  * A tick may be late: Linux's coarse clock stands still while the virtual CPU that keeps it does
- * not run (up to 180 ms were seen). An own operation with a ctime further behind the server's clock
- * than a tick shows that; for a while twice as much is taken for the granularity.
+ * not run (up to 250 ms were seen). So a tick is believed to be over when a later ctime was seen,
+ * or else only CLOCK_LATE after it. An own operation with a ctime further behind the server's clock
+ * than a tick shows how late it is; for a while twice as much is taken for the granularity.
  */
 #include "fuse/clock.h"
 
@@ -35,6 +36,10 @@ static int64_t bound_hi(const struct server_time *c, int64_t mono)
 
 static void raise_lo(struct server_time *c, int64_t off, int64_t mono)
 {
+    if (!c->known || mono + off > c->newest) {
+        c->newest = mono + off;
+        c->newest_at = mono;
+    }
     if (c->known && off <= bound_lo(c, mono))
         return;
     c->known = true;
@@ -122,7 +127,12 @@ bool clock_racy(const struct server_time *c, int64_t ctime, int64_t sent, int64_
 {
     if (!clock_coarse(c, ctime))
         return false;
-    if (c->known && sent + bound_lo(c, sent) >= ctime + clock_granularity(c, ctime))
+    int64_t tick = clock_granularity(c, ctime);
+    /* The clock was seen further on: nothing is assumed. */
+    if (c->known && c->newest_at <= sent && c->newest >= ctime + tick)
+        return false;
+    int64_t late = tick > CLOCK_LATE ? tick : CLOCK_LATE;
+    if (c->known && sent + bound_lo(c, sent) >= ctime + late)
         return false;
     return c->own || real < ctime + CLOCK_SKEW_MAX;
 }

@@ -21,6 +21,8 @@
 #define CLOCK_SKEW_MAX (60 * 1000000000ll)
 /* Timestamps finer than this are not called ticks. */
 #define CLOCK_GRAN_FINE 1000000ll
+/* A tick may be late by so much, and nothing show it: a server in a virtual machine. */
+#define CLOCK_LATE (250 * 1000000ll)
 /* A clock that was seen to stand still is taken for one that may, for so long. What is further
  * behind is no operation's time. */
 #define CLOCK_LAG_NS  (10 * 1000000000ll)
@@ -34,6 +36,7 @@ struct server_time {
     int64_t off_lo; /* server - mono is at least this, at lo_at */
     int64_t off_hi; /* own: at most this, at hi_at */
     int64_t lo_at, hi_at;
+    int64_t newest, newest_at; /* the latest ctime that was seen, and since when */
     int64_t step_min; /* smallest difference of ctimes of own operations in sequence; 0: none */
     int64_t last_ctime, last_replied; /* of the last own operation; 0: none */
     int64_t time_delta;               /* FSINFO: the server says so itself */

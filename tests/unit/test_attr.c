@@ -58,7 +58,8 @@ static void racy_exactly_while_the_tick_may_last(void **state)
             if (same_tick)
                 assert_true(said);
             racy += said;
-            assert_false(clock_racy(&c, changed, mono + 2 * s->tick + 25 * MS, REAL + mono));
+            assert_false(
+                clock_racy(&c, changed, mono + 2 * s->tick + CLOCK_LATE + 25 * MS, REAL + mono));
             mono = sampled + MS;
         }
         assert_in_range(racy, 1, 2000);
@@ -158,7 +159,25 @@ static void operations_at_once_teach_no_granularity(void **state)
     assert_int_equal(clock_granularity(&c, REAL), 20 * MS);
 }
 
-/* Its next tick is 100 ms late: an own operation shows that it is, long before it comes. */
+/* Another time that is seen ends a tick for what is sampled after it; else it may be late. */
+static void a_tick_is_over_when_a_later_time_was_seen(void **state)
+{
+    struct server ticks = {0, 4 * MS};
+    struct server_time c = {0};
+    int64_t mono = SEC, last = 0;
+    for (; mono < 2 * SEC; mono += MS)
+        last = own_op(&c, &ticks, mono);
+    assert_true(clock_racy(&c, last, mono + 40 * MS, REAL + mono));
+    clock_seen(&c, last + 4 * MS, mono + 20 * MS, REAL + mono); /* the next one: too near */
+    assert_true(clock_racy(&c, last, mono + 40 * MS, REAL + mono));
+    clock_seen(&c, last + 8 * MS, mono + 20 * MS, REAL + mono);
+    assert_true(clock_racy(&c, last, mono + 19 * MS, REAL + mono));
+    assert_false(clock_racy(&c, last, mono + 20 * MS, REAL + mono));
+    assert_true(clock_racy(&c, last + 8 * MS, mono + 40 * MS, REAL + mono));
+    assert_false(clock_racy(&c, last + 8 * MS, mono + 10 * MS + CLOCK_LATE, REAL + mono));
+}
+
+/* Its next tick is 400 ms late: an own operation shows that it is, long before it comes. */
 static void a_clock_that_stands_still_is_noticed(void **state)
 {
     for (int by_write = 0; by_write < 2; by_write++) {
@@ -167,14 +186,14 @@ static void a_clock_that_stands_still_is_noticed(void **state)
         int64_t mono = SEC, stood = server_ctime(&ticks, 2 * SEC - MS);
         for (; mono < 2 * SEC - 4 * MS; mono += MS)
             own_op(&c, &ticks, mono);
-        mono = stood + 45 * MS - REAL;
+        mono = stood + 180 * MS - REAL;
         if (by_write)
             clock_own_late(&c, stood, mono, mono + MS, REAL + mono);
         else
             clock_own(&c, stood, mono, mono + MS);
         assert_true(clock_racy(&c, stood, mono + 2 * MS, REAL + mono));
-        assert_true(clock_racy(&c, stood, mono + 40 * MS, REAL + mono));
-        assert_false(clock_racy(&c, stood, mono + 100 * MS, REAL + mono));
+        assert_true(clock_racy(&c, stood, mono + 150 * MS, REAL + mono));
+        assert_false(clock_racy(&c, stood, mono + 200 * MS, REAL + mono));
         /* It is forgotten when it was not seen for a while. */
         for (mono = 3 * SEC; mono < 14 * SEC; mono += SEC)
             own_op(&c, &ticks, mono);
@@ -208,7 +227,7 @@ static void a_time_that_is_finer_refutes_it(void **state)
     assert_true(clock_racy(&c, whole, 3 * SEC - MS, REAL + 3 * SEC));
     assert_int_equal(clock_granularity(&c, finer), 8 * MS);
     assert_true(clock_racy(&c, finer, 2 * SEC + 11 * MS, REAL + 3 * SEC));
-    assert_false(clock_racy(&c, finer, 2 * SEC + 18 * MS, REAL + 3 * SEC));
+    assert_false(clock_racy(&c, finer, 2 * SEC + 5 * MS + CLOCK_LATE, REAL + 3 * SEC));
 }
 
 /* 0.1 ms a second: what was learnt an hour ago is worth 360 ms less. */
@@ -218,8 +237,8 @@ static void old_knowledge_drifts(void **state)
     struct server_time c = {0};
     own_op(&c, &s, SEC);
     int64_t later = 3601 * SEC, ctime = server_ctime(&s, later);
-    assert_true(clock_racy(&c, ctime, later + 300 * MS, REAL + later));
-    assert_false(clock_racy(&c, ctime, later + 400 * MS, REAL + later));
+    assert_true(clock_racy(&c, ctime, later + 300 * MS + CLOCK_LATE, REAL + later));
+    assert_false(clock_racy(&c, ctime, later + 400 * MS + CLOCK_LATE, REAL + later));
 }
 
 static void timeouts_double_only_when_expired_and_unchanged(void **state)
@@ -259,6 +278,7 @@ int main(void)
         cmocka_unit_test(granularity_is_learnt_from_operations_in_sequence),
         cmocka_unit_test(writes_teach_granularity_by_newer_times_only),
         cmocka_unit_test(operations_at_once_teach_no_granularity),
+        cmocka_unit_test(a_tick_is_over_when_a_later_time_was_seen),
         cmocka_unit_test(a_clock_that_stands_still_is_noticed),
         cmocka_unit_test(the_servers_own_word_is_a_lower_bound),
         cmocka_unit_test(a_time_that_is_finer_refutes_it),

@@ -28,10 +28,12 @@ static bool half_sent(const struct conn *c, const struct remote_call *call)
     return call->p.queue == &c->sent && call->p.tx_end > c->tx.sent;
 }
 
-/* Not for one slow call: nothing at all has come for as long as a first try may take. */
+/* Not for one slow call: nothing at all has come for as long as a first try may take. Nor for an
+ * attempt to mount, whose failure is explained by the last error before: refused, closed, silent.
+ */
 static void say_silent(struct conn *c, uint64_t now)
 {
-    if (now - c->last_rx_ns < c->r->timeo_ns)
+    if (c->r->setup || now - c->last_rx_ns < c->r->timeo_ns)
         return;
     if (!atomic_exchange(&c->r->silent, true))
         nfs3_log(c->r, LOG_WARNING, "server %s not responding, %s", c->r->server,

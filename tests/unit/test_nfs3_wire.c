@@ -649,6 +649,19 @@ static void soft_gives_up_where_nobody_listens(void **state)
     end();
 }
 
+/* The line that a user reads when a mount fails: why, not that it took long. */
+static void a_mount_attempt_remembers_the_refusal(void **state)
+{
+    begin(good_getattr, (struct nfs3_options){.soft = true, .timeo_ds = 2, .retrans = 0}, 0);
+    assert_int_equal(getattr(), 0);
+    client->setup = true;
+    fake_stop(&fake);
+    assert_int_equal(getattr(), -ETIMEDOUT);
+    assert_non_null(strstr(client->last_error, "Connection refused"));
+    fake_start(&fake);
+    end();
+}
+
 static void hard_waits_for_the_server_to_come_back(void **state)
 {
     begin(good_getattr, (struct nfs3_options){.timeo_ds = 1}, 0);
@@ -706,6 +719,7 @@ int main(void)
         cmocka_unit_test(a_lost_request_is_sent_again_on_a_living_connection),
         cmocka_unit_test(soft_gives_up),
         cmocka_unit_test(soft_gives_up_where_nobody_listens),
+        cmocka_unit_test(a_mount_attempt_remembers_the_refusal),
         cmocka_unit_test(hard_waits_for_the_server_to_come_back),
         cmocka_unit_test(shutdown_ends_what_is_outstanding),
     };

@@ -279,8 +279,8 @@ void attr_accept(struct front *f, struct inode *ino, const struct remote_post *p
         return;
     clock_reply(f, &post->attr, call);
     pthread_mutex_lock(inode_lock(ino));
-    /* It may have been here before, and changed: that is forgotten with it. */
-    bool doubtful = !ino->attr_valid && call->sent_ns <= atomic_load(&f->forgotten_change_ns);
+    /* It may have been here before, and changed (inode_get()). */
+    bool doubtful = !ino->attr_valid && call->sent_ns <= ino->own_change_ns;
 
     if (is_old(ino, &post->attr, call->sent_ns))
         ;

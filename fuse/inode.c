@@ -286,6 +286,8 @@ struct inode *inode_get(struct front *f, const struct fh *fh, const struct attr 
     pthread_mutex_lock(&f->table_lock);
     ino = inode_find_locked(f, fh, attr);
     if (!ino) {
+        /* It may have been here before, and changed: that was forgotten with it. */
+        made->own_change_ns = atomic_load(&f->forgotten_change_ns);
         fh_note(f, made);
         f->inodes[made->index] = made;
     }

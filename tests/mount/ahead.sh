@@ -27,9 +27,9 @@ def make(n):
     for i in range(n):
         with open(E + name(i), "w") as f:
             f.write("old %d" % i)
-    time.sleep(0.1)
+    time.sleep(0.3)
     os.stat(M)
-    time.sleep(0.1)
+    time.sleep(0.3)
 def check(what, is_so):
     if not is_so:
         print("not so:", what, json.dumps(status()["ahead"]))
@@ -175,7 +175,7 @@ def as_other(program):
                            "import os\nM = %r\n" % M + program]).returncode
 make(100)
 os.chmod(E, 0o700)
-time.sleep(0.2)
+time.sleep(0.3)
 run(0, 20)
 time.sleep(0.3)
 before = calls("LOOKUP")

@@ -27,9 +27,9 @@ def make(n):
     for i in range(n):
         with open(E + name(i), "w") as f:
             f.write("old %d" % i)
-    time.sleep(0.3)
+    time.sleep(0.5)
     os.stat(M)
-    time.sleep(0.3)
+    time.sleep(0.5)
 def check(what, is_so):
     if not is_so:
         print("not so:", what, json.dumps(status()["ahead"]))
@@ -87,7 +87,7 @@ check("no listing for one file, missing ones, and two more", status()["ahead"]["
 for asked in 20, 40, 80:
     run(10, asked)
     # The call may be under way still.
-    time.sleep(0.3)
+    time.sleep(0.5)
     got = status()["ahead"]
     print("asked=%d entries=%d held=%d" % (asked, got["entries"], got["held"]))
     # A reply is measured in bytes: its names may be shorter than assumed.
@@ -175,7 +175,7 @@ def as_other(program):
                            "import os\nM = %r\n" % M + program]).returncode
 make(100)
 os.chmod(E, 0o700)
-time.sleep(0.3)
+time.sleep(0.6)
 run(0, 20)
 time.sleep(0.3)
 before = calls("LOOKUP")

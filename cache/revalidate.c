@@ -235,12 +235,11 @@ static void remember(struct mapping *m)
 {
     mapping_lock(m);
 
-    bool believe = FAULT(size_shrink);
-    uint64_t end = believe ? 0 : local_end(m),
+    uint64_t end = FAULT(size_shrink) ? 0 : local_end(m),
              size = m->reval_cur.size > end ? m->reval_cur.size : end;
 
     m->token = m->reval_cur;
-    if (m->cut_noted || (!believe && size < mapping_size(m) && given_behind(m, size))) {
+    if (m->cut_noted || (size < mapping_size(m) && given_behind(m, size))) {
         /* Whether the answer of step 0 is of before or of after our truncation, nobody knows: its
          * size counts for nothing, and the next revalidation asks and looks again. So it does for
          * stores behind the end, which its first unmap brings here. */

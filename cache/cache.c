@@ -146,8 +146,6 @@ static void kick_one(struct mapping *m, void *arg)
     (void)arg;
     if (m->ndirty)
         wb_kick_mapping(m, false);
-    else if (wb_over_limit(m->c))
-        wb_commit(m);
 }
 
 void mapping_kick(struct mapping *m)

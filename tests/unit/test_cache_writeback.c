@@ -540,27 +540,6 @@ static void a_pass_that_fails_backs_off_once(void **state)
     fixture_end(&f);
 }
 
-/* All that fills the limit is a stream's, whose COMMIT waits for whoever wants one. */
-static void what_waits_for_its_commit_makes_way_at_the_limit(void **state)
-{
-    struct fixture f;
-
-    (void)state;
-    fixture_begin(&f, &(struct cache_config){.wsize = P}, 0);
-    for (unsigned i = 0; i < 4; i++)
-        fill(&f, i * P, P, 7);
-    while (fr_count(&f.server, FR_WRITE))
-        fr_serve(&f.server, FR_WRITE);
-    sim_settle();
-    assert_int_equal(f.c->n.unstable, 4);
-    assert_int_equal(fr_pending(&f.server), 0);
-    cache_set_limits(f.c, 4 * P, 2 * P); /* as a resize does */
-    assert_false(fixture_write(&f, 9 * P, "x", 1));
-    fixture_serve(&f);
-    assert_false(f.c->any_parked);
-    fixture_end(&f);
-}
-
 static void a_discard_is_by_name_and_counts(void **state)
 {
     struct fixture f;
@@ -641,7 +620,6 @@ int main(void)
         cmocka_unit_test(old_dirty_bytes_go_by_themselves),
         cmocka_unit_test(old_dirty_bytes_beside_a_stream_go_by_themselves),
         cmocka_unit_test(a_pass_that_fails_backs_off_once),
-        cmocka_unit_test(what_waits_for_its_commit_makes_way_at_the_limit),
         cmocka_unit_test(a_discard_is_by_name_and_counts),
         cmocka_unit_test(a_discard_lets_writers_go_on),
     };

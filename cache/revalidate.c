@@ -220,7 +220,7 @@ static bool given_behind(struct mapping *m, uint64_t size)
 {
     uint64_t i = (size + PAGE_MASK) >> PAGE_SHIFT, end = i << PAGE_SHIFT;
 
-    if (!mapping_tracks(m) || FAULT(size_shrink))
+    if (!mapping_tracks(m))
         return false;
     for (const struct cache_read *r = m->readers; r; r = r->next)
         if (r->kernel && r->offset + r->bytes > end)

@@ -498,3 +498,63 @@ void attr_fill_entry(struct front *f, struct inode *ino, struct fuse_entry_param
     *e = (struct fuse_entry_param){.ino = ino->nodeid, .generation = 0};
     attr_stat(f, ino, &e->attr, &e->attr_timeout);
 }
+
+/* ---- GETATTR ---- */
+
+static void getattr_reply(struct front *f, fuse_req_t req, struct inode *ino)
+{
+    struct stat st;
+    double timeout;
+    bool helper = unmap_is_helper(f, fuse_req_ctx(req)->pid); /* asks until it is taken */
+    stat_tell(f, ino, &st, &timeout, helper);
+    fuse_reply_attr(req, &st, timeout);
+}
+
+static void getattr_done(struct remote_call *call)
+{
+    struct op *op = op_of(call);
+    if (call->error) {
+        op_fail(op, -call->error);
+        return;
+    }
+    attr_accept(op->front, op->ino, &call->post, call);
+    if (op_claim(op))
+        getattr_reply(op->front, op->req, op->ino);
+    op_end(op);
+}
+
+/* Known to have changed, and not yet revalidated: the old attributes, which go with the old pages,
+ * for no time at all. What we changed ourselves since shows at once: that is asked for. */
+static bool changed_elsewhere(struct inode *ino)
+{
+    pthread_mutex_lock(inode_lock(ino));
+    bool changed = ino->changed_elsewhere && ino->own_change_ns <= ino->attr_sent_ns;
+    pthread_mutex_unlock(inode_lock(ino));
+    return changed;
+}
+
+void front_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    struct front *f = front_of(req);
+    struct inode *ino = inode_by_nodeid(f, nodeid);
+    if (!ino) {
+        fuse_reply_err(req, ESTALE);
+        return;
+    }
+    bool changed = changed_elsewhere(ino);
+    if (attr_fresh(ino) || changed || unmap_is_helper(f, fuse_req_ctx(req)->pid)) {
+        if (!changed)
+            ahead_getattr(f, ino, req, false);
+        getattr_reply(f, req, ino);
+        if (changed)
+            revalidate_later(f, ino);
+        inode_unref(f, ino);
+        return;
+    }
+    struct op *op = op_new(f, req, ino);
+    inode_unref(f, ino);
+    if (!op)
+        return;
+    ahead_getattr(f, op->ino, req, true);
+    op_submit(op, REMOTE_GETATTR, getattr_done);
+}

@@ -4,7 +4,6 @@
  *
  *   session.c  /dev/fuse in the shards' loops, INIT settings, the table of operations, shutdown
  *   op.c       a request in flight: its remote call, its parked reply, fatal signals
- *   getattr.c  getattr: when a change elsewhere shows
  *   inode.c    inode table: node id <-> handle, lookup counts, lifetime
  *   attr.c     attribute cache: what is accepted from replies, what the kernel is told, for how
  *              long
@@ -358,7 +357,7 @@ bool attr_clock_ticks(struct front *f);
  * once: the mark is taken away. */
 bool attr_only_ctime_ours(struct front *f, struct inode *ino, const struct token *now,
                           const struct token *have);
-/* getattr.c: GETATTR handler (also used by whoever must ask). */
+/* GETATTR handler (also used by whoever must ask). */
 void front_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
 
 /* ---- revalidate.c ---- */

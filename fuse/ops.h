@@ -284,7 +284,7 @@ void front_access(fuse_req_t req, fuse_ino_t nodeid, int mask);
 void front_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off_t length,
                      struct fuse_file_info *fi);
 
-/* getattr.c (front_getattr: front.h), file.c, io.c */
+/* attr.c (front_getattr: front.h), file.c, io.c */
 void front_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
 void front_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
 void front_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);

@@ -261,24 +261,3 @@ os.close(fd)
 wait_for("the second one goes", lambda: not silly())
 END
 }
-
-# stat(2) of a file with pages, long after it changed elsewhere, is not one change behind.
-test_stat_of_a_read_file() {
-    unseen noac <<'END'
-put(E + "/f", b"content")
-time.sleep(0.3) # its times are believed
-for held in False, True, True:
-    fd = os.open(M + "/f", os.O_RDONLY)
-    os.read(fd, 100)
-    if not held:
-        os.close(fd)
-    os.stat(M + "/f")
-    with open(E + "/f", "ab") as f:
-        f.write(b"elsewhere")
-    here = os.fstat(fd) if held else os.stat(M + "/f")
-    there = os.stat(E + "/f")
-    if here.st_size != there.st_size or here.st_mtime_ns != there.st_mtime_ns:
-        print("held" if held else "closed", here, there)
-        sys.exit(1)
-END
-}

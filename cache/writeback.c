@@ -498,15 +498,13 @@ static void commit_start(struct mapping *m)
     c->remote->commit(c->ctx, &m->commit);
 }
 
-/* `again`: in another attempt than the last one, so that it is waited longer for the next. */
-static void record_error(struct mapping *m, int err, bool again)
+static void record_error(struct mapping *m, int err)
 {
     if (FAULT(error_untold))
         return;
     m->error = m->last_error = err;
     m->error_seq++;
-    if (again || !m->backoff_ns)
-        m->backoff_ns = m->backoff_ns ? m->backoff_ns * 2 : BACKOFF_FIRST;
+    m->backoff_ns = m->backoff_ns ? m->backoff_ns * 2 : BACKOFF_FIRST;
     if (m->backoff_ns > BACKOFF_MOST)
         m->backoff_ns = BACKOFF_MOST;
     m->retry_ns = cache_now_ns() + m->backoff_ns;
@@ -731,9 +729,9 @@ void cache_write_done(struct cache_write_rpc *r)
     if (m->acked_noted && n && r->offset + n > m->acked_end)
         m->acked_end = r->offset + n;
     if (r->error) {
-        if (!unwanted)
-            record_error(m, r->error, !m->pass_error);
         m->pass_error = r->error;
+        if (!unwanted)
+            record_error(m, r->error);
     } else {
         m->last_error = 0;
         m->backoff_ns = m->retry_ns = 0;
@@ -743,8 +741,8 @@ void cache_write_done(struct cache_write_rpc *r)
             m->pass_short = true;
             m->pass_again = true;
             if (!n) {
-                record_error(m, -EIO, !m->pass_error);
                 m->pass_error = -EIO;
+                record_error(m, -EIO);
             }
         }
     }
@@ -822,7 +820,7 @@ void cache_commit_done(struct cache_commit *reply)
     }
     if (lost) {
         if (r.error) {
-            record_error(m, r.error, true);
+            record_error(m, r.error);
         } else {
             COUNT(c, verifier_changes, 1);
             memcpy(m->verf, r.verf, 8);

@@ -520,26 +520,6 @@ static void old_dirty_bytes_beside_a_stream_go_by_themselves(void **state)
     fixture_end(&f);
 }
 
-/* Many WRITEs of one pass fail for one reason: it is tried again as soon as after one. */
-static void a_pass_that_fails_backs_off_once(void **state)
-{
-    struct fixture f;
-
-    (void)state;
-    fixture_begin(&f, &(struct cache_config){.wsize = P}, 0);
-    for (unsigned i = 0; i < 8; i++)
-        fill(&f, 2 * i * P, P, 7);
-    fr_fail(&f.server, FR_WRITE, -ENOSPC, 8);
-    assert_int_equal(fixture_sync(&f), -ENOSPC);
-    assert_int_equal(f.server.errors[FR_WRITE], 0);
-    for (unsigned i = 0; i < 4; i++) {
-        sim_advance(500000000);
-        sim_settle();
-    }
-    assert_int_equal(fr_count(&f.server, FR_WRITE), 8);
-    fixture_end(&f);
-}
-
 static void a_discard_is_by_name_and_counts(void **state)
 {
     struct fixture f;
@@ -619,7 +599,6 @@ int main(void)
         cmocka_unit_test(a_mapped_page_does_not_wait_for_the_limit),
         cmocka_unit_test(old_dirty_bytes_go_by_themselves),
         cmocka_unit_test(old_dirty_bytes_beside_a_stream_go_by_themselves),
-        cmocka_unit_test(a_pass_that_fails_backs_off_once),
         cmocka_unit_test(a_discard_is_by_name_and_counts),
         cmocka_unit_test(a_discard_lets_writers_go_on),
     };

@@ -164,7 +164,7 @@ void cache_kick(struct cache *c)
     wb_pump(c);
 }
 
-void cache_retry(struct cache *c)
+void cache_poke(struct cache *c)
 {
     while (c->any_starved && read_unstarve(c))
         ;
@@ -178,13 +178,6 @@ void cache_retry(struct cache *c)
         read_unstarve_urgent(c);
     if (c->any_parked)
         write_unpark_urgent(c);
-}
-
-void cache_poke(struct cache *c)
-{
-    if (c->any_starved || c->any_parked || c->frames_used > c->frames)
-        c->pokes++;
-    cache_retry(c);
 }
 
 /* ---- helper threads ---- */
@@ -267,17 +260,6 @@ static void *flusher(void *arg)
     return NULL;
 }
 
-/* After nothing was found to free: until something may have become free since `pokes` was read.
- * Who waits asks for it at each try, also at those of the helpers, and so they would keep each
- * other awake. Helper lock held. */
-static void pause_helper(struct cache *c, pthread_cond_t *wake, uint32_t pokes)
-{
-    uint64_t end = cache_now_ns() + RECLAIM_AGAIN_NS, now;
-
-    while (!c->stopping && c->pokes == pokes && (now = cache_now_ns()) < end)
-        doze(c, wake, end - now);
-}
-
 static void *reclaimer(void *arg)
 {
     struct cache *c = arg;
@@ -290,18 +272,15 @@ static void *reclaimer(void *arg)
             continue;
         }
         c->reclaim_wanted = false;
-
-        uint32_t pokes = c->pokes;
-
         pthread_mutex_unlock(&c->helper_lock);
 
         bool freed = reclaim_run(c);
 
-        cache_retry(c);
+        cache_poke(c);
         pthread_mutex_lock(&c->helper_lock);
         /* Those who wait were poked, and want it again: all that is mapped is in use just now. */
         if (!freed && c->reclaim_wanted && !c->stopping)
-            pause_helper(c, &c->reclaimer_wake, pokes);
+            doze(c, &c->reclaimer_wake, RECLAIM_AGAIN_NS);
     }
     pthread_mutex_unlock(&c->helper_lock);
     return NULL;
@@ -319,16 +298,13 @@ static void *yielder(void *arg)
             continue;
         }
         c->yield_wanted = false;
-
-        uint32_t pokes = c->pokes;
-
         pthread_mutex_unlock(&c->helper_lock);
 
         bool freed = c->any_parked && reclaim_under_write(c);
 
         pthread_mutex_lock(&c->helper_lock);
         if (!freed && c->yield_wanted && !c->stopping)
-            pause_helper(c, &c->yielder_wake, pokes);
+            doze(c, &c->yielder_wake, RECLAIM_AGAIN_NS);
     }
     pthread_mutex_unlock(&c->helper_lock);
     return NULL;

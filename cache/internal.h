@@ -222,8 +222,7 @@ struct cache {
     bool stopping;
     _Atomic bool flusher_asleep; /* until something is dirty */
     _Atomic bool reclaim_wanted, yield_wanted;
-    _Atomic uint32_t pokes; /* while somebody wanted memory */
-    _Atomic bool no_pre;    /* this server's WRITE replies lack pre-operation attributes */
+    _Atomic bool no_pre; /* this server's WRITE replies lack pre-operation attributes */
 
     _Atomic uint32_t inside;     /* replies of the remote side being worked on */
     _Atomic uint32_t unmapping;  /* unmaps under way, of all mappings */
@@ -460,10 +459,8 @@ void write_unpark_urgent(struct cache *c);
 /* A parked write(2), off its list and not to be given up, and back. No lock held. */
 struct cache_write *write_take_held(struct cache *c);
 void write_give_back(struct cache_write *w);
-/* Something may have become free: tries parked READs and WRITEs again; no lock held. */
+/* Tries parked READs and WRITEs again; no lock held. */
 void cache_poke(struct cache *c);
-/* The same for those who look for what could be freed: it ends no pause of theirs. */
-void cache_retry(struct cache *c);
 
 /* ---- writeback.c ---- */
 void wb_kick_mapping(struct mapping *m, bool sync); /* mapping lock held; pump afterwards */

@@ -462,7 +462,7 @@ bool reclaim_run(struct cache *c)
 
         mapping_unhold(m);
         mapping_unlock(m);
-        cache_retry(c);
+        cache_poke(c);
         if (err || !freed)
             break;
         any = true;

@@ -73,7 +73,7 @@ static int unmap(struct mapping *m, uint64_t off, uint64_t len, bool held)
     m->unmapping++;
     c->unmapping++;
     mapping_unlock(m);
-    cache_retry(c);
+    cache_poke(c);
     POINT("unmap.begin");
 
     if (FAULT(lock_over_unmap))

@@ -242,31 +242,6 @@ static void a_direct_read_that_waits_for_memory_takes_none(void **state)
     fixture_end(&f);
 }
 
-/* Nothing but a reply can give it any: until then the helpers look again now and then. */
-static void a_write_that_waits_for_memory_is_no_work(void **state)
-{
-    struct fixture f;
-    struct fixture_read r;
-    unsigned steps = 0;
-
-    (void)state;
-    fixture_begin(&f, &(struct cache_config){.size = 24 * (P + 96)}, 64 * P);
-    fixture_read_start(&f, &r, 0, 24 * P, false, true, NULL);
-    assert_int_equal(f.c->frames_used, 24);
-    assert_false(fixture_write(&f, 0, "x", 1));
-    while (steps < 1000 && sim_step())
-        steps++;
-    assert_true(steps < 1000);
-    assert_true(f.c->any_parked);
-    while (!r.done && fr_serve(&f.server, FR_FETCH))
-        sim_settle();
-    fixture_read_finish(&r);
-    sim_settle();
-    assert_false(f.c->any_parked);
-    fixture_read_end(&r);
-    fixture_end(&f);
-}
-
 /* Its host would not survive: nobody but the cache knows that the bytes are there. */
 static void the_host_is_held_while_bytes_are_not_committed(void **state)
 {
@@ -294,7 +269,6 @@ int main(void)
         cmocka_unit_test(what_a_reader_holds_stays),
         cmocka_unit_test(what_may_be_stored_to_is_unmapped_first),
         cmocka_unit_test(a_direct_read_that_waits_for_memory_takes_none),
-        cmocka_unit_test(a_write_that_waits_for_memory_is_no_work),
         cmocka_unit_test(the_host_is_held_while_bytes_are_not_committed),
     };
 

@@ -163,53 +163,6 @@ static struct fetch *fetch_new(struct mapping *m, uint64_t first, uint32_t n, ui
     return f;
 }
 
-static void fetch_unlink(struct fetch *f)
-{
-    struct mapping *m = f->rpc.m;
-
-    if (f->prev)
-        f->prev->next = f->next;
-    else
-        m->fetches = f->next;
-    if (f->next)
-        f->next->prev = f->prev;
-    m->directs -= f->direct;
-}
-
-/* All that a direct READ needs, or nothing: what is fetched for it helps nobody else, and under
- * many such READs the memory would be full of pieces that no READ waits for any more. */
-static bool fetch_direct(struct cache_read *r)
-{
-    struct mapping *m = r->m;
-    struct cache *c = m->c;
-    uint64_t at = first_page(r), end = at + read_pages(r);
-    uint32_t most = c->config.rsize >> PAGE_SHIFT;
-    struct fetch *last = NULL, *f = NULL;
-
-    for (; at < end; at += f->pages) {
-        f = fetch_new(m, at, end - at < most ? (uint32_t)(end - at) : most, r->cred, r, true);
-        if (!f)
-            break;
-        if (!last)
-            last = f; /* of the list: the oldest */
-    }
-    if (at == end) {
-        for (f = last; f; f = f->prev)
-            c->remote->fetch(c->ctx, &f->rpc);
-        return true;
-    }
-    for (struct fetch *prev; last; last = prev) {
-        prev = last->prev;
-        fetch_unlink(last);
-        for (uint32_t i = 0; i < last->pages; i++)
-            frame_unref(c, last->frame[i]);
-        mapping_unhold(m);
-        COUNT(c, fetches, -1);
-        free(last);
-    }
-    return false;
-}
-
 uint32_t fetch_start(struct mapping *m, uint64_t first, uint32_t n, uint16_t cred,
                      struct cache_read *owner, bool ahead)
 {
@@ -573,7 +526,13 @@ void cache_fetch_done(struct cache_fetch *rpc)
         cache_leave(c);
         return;
     }
-    fetch_unlink(f);
+    if (f->prev)
+        f->prev->next = f->next;
+    else
+        m->fetches = f->next;
+    if (f->next)
+        f->next->prev = f->prev;
+    m->directs -= f->direct;
     for (uint32_t i = 0; i < f->pages; i++) {
         if (f->direct)
             direct_fetched(f, f->first + i, f->frame[i]);
@@ -627,9 +586,17 @@ static int read_begin(struct cache_read *r)
     if (r->nowait && (r->direct || !all_there(r, n)))
         return -EAGAIN;
     if (r->direct) {
-        if ((!r->starving && others_starve(c)) || !fetch_direct(r)) {
-            starve(r);
-            return -ENOMEM;
+        for (uint32_t i = 0, got; i < n; i += got) {
+            uint32_t most = c->config.rsize >> PAGE_SHIFT;
+            struct fetch *f =
+                fetch_new(m, first + i, n - i < most ? n - i : most, r->cred, r, true);
+
+            if (!f) {
+                starve(r);
+                return -ENOMEM;
+            }
+            got = f->pages;
+            c->remote->fetch(c->ctx, &f->rpc);
         }
     } else {
         for (uint32_t i = 0; i < n; i++) {

@@ -211,37 +211,6 @@ static void what_may_be_stored_to_is_unmapped_first(void **state)
     fixture_end(&f);
 }
 
-/* Each of them fits, both together do not. What is fetched for a direct READ is of no use to
- * another one, so the second takes nothing before it finds room for all of it. */
-static void a_direct_read_that_waits_for_memory_takes_none(void **state)
-{
-    struct fixture f;
-    struct fixture_read r[3];
-
-    (void)state;
-    fixture_begin(&f, &(struct cache_config){.size = 24 * (P + 96), .rsize = P}, 64 * P);
-    for (unsigned i = 0; i < 3; i++)
-        fixture_read_start(&f, &r[i], i * 16 * P, 16 * P, false, true, NULL);
-    assert_int_equal(fr_pending(&f.server), 16);
-    for (unsigned i = 0; i < 3; i++) {
-        for (unsigned k = 0; k < 16; k++) {
-            assert_false(r[i].done);
-            assert_true(fr_serve(&f.server, FR_FETCH));
-            sim_settle();
-        }
-        fixture_read_finish(&r[i]);
-        assert_int_equal(r[i].data[15 * P], fixture_byte((i * 16 + 15) * P));
-        fixture_read_end(&r[i]);
-        for (unsigned n = 0; n < 20 && !fr_pending(&f.server); n++) {
-            sim_advance(10000000);
-            sim_settle();
-        }
-    }
-    assert_int_equal(f.server.calls[FR_FETCH], 3 * 16);
-    assert_int_equal(f.c->n.fetches, 3 * 16);
-    fixture_end(&f);
-}
-
 /* Its host would not survive: nobody but the cache knows that the bytes are there. */
 static void the_host_is_held_while_bytes_are_not_committed(void **state)
 {
@@ -268,7 +237,6 @@ int main(void)
         cmocka_unit_test(what_is_not_committed_stays),
         cmocka_unit_test(what_a_reader_holds_stays),
         cmocka_unit_test(what_may_be_stored_to_is_unmapped_first),
-        cmocka_unit_test(a_direct_read_that_waits_for_memory_takes_none),
         cmocka_unit_test(the_host_is_held_while_bytes_are_not_committed),
     };
 

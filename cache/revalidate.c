@@ -214,23 +214,6 @@ static uint64_t local_end(struct mapping *m)
     return end;
 }
 
-/* The kernel was given a page behind `size` since the second unmap passed it, or will be. It may be
- * stored to, and told of that size the kernel would forget it. */
-static bool given_behind(struct mapping *m, uint64_t size)
-{
-    uint64_t i = (size + PAGE_MASK) >> PAGE_SHIFT, end = i << PAGE_SHIFT;
-
-    if (!mapping_tracks(m))
-        return false;
-    for (const struct cache_read *r = m->readers; r; r = r->next)
-        if (r->kernel && r->offset + r->bytes > end)
-            return true;
-    for (struct page *p; (p = mapping_next(m, &i)) != NULL; i++)
-        if (page_mapped(m, p))
-            return true;
-    return false;
-}
-
 static void remember(struct mapping *m)
 {
     mapping_lock(m);
@@ -239,10 +222,9 @@ static void remember(struct mapping *m)
              size = m->reval_cur.size > end ? m->reval_cur.size : end;
 
     m->token = m->reval_cur;
-    if (m->cut_noted || (size < mapping_size(m) && given_behind(m, size))) {
+    if (m->cut_noted) {
         /* Whether the answer of step 0 is of before or of after our truncation, nobody knows: its
-         * size counts for nothing, and the next revalidation asks and looks again. So it does for
-         * stores behind the end, which its first unmap brings here. */
+         * size counts for nothing, and the next revalidation asks and looks again. */
         size = mapping_size(m);
         m->token.valid = false;
     }

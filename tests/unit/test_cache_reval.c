@@ -262,68 +262,6 @@ static void a_shrink_elsewhere_is_seen_after_the_unmap(void **state)
     fixture_end(&f);
 }
 
-static void *store_main(void *arg)
-{
-    struct fixture *f = arg;
-
-    fk_store(f->k, P, 77);
-    return NULL;
-}
-
-/* The second unmap has passed a page when it is stored to. `late`: its READ is answered after the
- * end of the revalidation. */
-static void store_beyond_a_shrink(bool late)
-{
-    struct fixture f;
-    struct fixture_reval v;
-    pthread_t store;
-
-    fixture_begin(&f, &(struct cache_config){0}, 4 * P);
-    mapping_writer_add(f.m);
-    assert_true(fixture_write(&f, 0, "x", 1));
-    fr_truncate(f.file, 10);
-    fixture_reval_start(&f, &v, false);
-    assert_true(serve_ask(&f));
-    f.k->page[3].state = FK_READING; /* where the unmap will wait */
-    fixture_serve(&f);
-    assert_int_equal(f.k->unmaps, 2);
-    assert_false(v.done);
-    pthread_create(&store, NULL, store_main, &f);
-    sim_settle();
-    if (!late)
-        fixture_serve(&f);
-    pthread_mutex_lock(&f.k->lock);
-    f.k->page[3].state = FK_ABSENT;
-    pthread_cond_broadcast(&f.k->cond);
-    pthread_mutex_unlock(&f.k->lock);
-    sim_settle();
-    assert_true(v.done);
-    fixture_reval_end(&v);
-    fixture_serve(&f);
-    pthread_join(store, NULL);
-    fk_told_size(f.k, mapping_size(f.m));
-    assert_int_equal(f.k->beyond, 0);
-
-    fixture_reval_start(&f, &v, false);
-    fixture_reval_end(&v);
-    assert_int_equal(f.file->data[P], 77);
-    assert_int_equal(mapping_size(f.m), f.file->size);
-    mapping_writer_remove(f.m);
-    fixture_end(&f);
-}
-
-static void a_store_beyond_a_shrink_elsewhere_is_not_cut(void **state)
-{
-    (void)state;
-    store_beyond_a_shrink(false);
-}
-
-static void nor_one_whose_page_comes_later(void **state)
-{
-    (void)state;
-    store_beyond_a_shrink(true);
-}
-
 static void an_own_append_in_flight_is_not_cut(void **state)
 {
     struct fixture f;
@@ -636,8 +574,6 @@ int main(void)
         cmocka_unit_test(the_token_is_of_step_0),
         cmocka_unit_test(growth_elsewhere_is_seen),
         cmocka_unit_test(a_shrink_elsewhere_is_seen_after_the_unmap),
-        cmocka_unit_test(a_store_beyond_a_shrink_elsewhere_is_not_cut),
-        cmocka_unit_test(nor_one_whose_page_comes_later),
         cmocka_unit_test(an_own_append_in_flight_is_not_cut),
         cmocka_unit_test(an_own_append_not_yet_sent_is_not_cut),
         cmocka_unit_test(own_writes_move_the_token_in_any_order_of_replies),

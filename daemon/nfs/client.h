@@ -142,7 +142,8 @@ struct nfs3 {
     struct sockaddr_storage mount_addr; /* of the MOUNT service, for UMNT */
     socklen_t mount_addrlen;
     enum nfs3_resvport resvport;
-    bool soft, setup; /* setup: the short life of a mount attempt */
+    bool soft;
+    atomic_bool setup; /* the short life of a mount attempt */
     uint64_t timeo_ns;
     uint32_t retrans;
     size_t record_max;

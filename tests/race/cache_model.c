@@ -855,7 +855,7 @@ static void make_world(void)
     /* A held unmap (reclaim_under_write) does not wait for WRITEs that a kernel of before 6.16 made
      * of copies: not with so little memory that it is needed. */
     bool old_kernel = temporary_pages || sim_chance(64);
-    unsigned least = old_kernel && !temporary_pages ? 3 : 0;
+    unsigned least = old_kernel && !temporary_pages ? 2 : 0;
     struct cache_config config = {
         .size = (uint64_t)budgets[least + sim_below(4 - least)] * (PAGE_SIZE + PAGE_METADATA),
         .size_max = (uint64_t)budgets[3] * (PAGE_SIZE + PAGE_METADATA),

@@ -16,7 +16,7 @@
  * which is exactly what is needed here.
  *
  * A tick may be late: Linux's coarse clock stands still while the virtual CPU that keeps it does
- * not run (up to 250 ms were seen). So a tick is believed to be over when a later ctime was seen,
+ * not run (up to 327 ms were seen). So a tick is believed to be over when a later ctime was seen,
  * or else only CLOCK_LATE after it. An own operation with a ctime further behind the server's clock
  * than a tick shows how late it is; for a while twice as much is taken for the granularity.
  */

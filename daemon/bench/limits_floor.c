@@ -314,24 +314,24 @@ static int run_read(struct cell *c)
     buffer = malloc(1 << 20);
 
     int fd = buffer ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-
-    if (fd < 0 || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED)) {
-        free(buffer);
-        return cell_fail(c, "%s: %s", path, strerror(errno));
-    }
+    int error = fd < 0 ? errno : posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     bool knows_cpu = target_cpu(mounted.child, &before);
     uint64_t start = bench_now();
 
-    while (!bench_stopped() && (n = read(fd, buffer, 1 << 20)) > 0)
+    while (!error && !bench_stopped() && (n = read(fd, buffer, 1 << 20)) > 0)
         total += (size_t)n;
+    if (n < 0)
+        error = errno;
 
     double us = bench_us_since(start);
-    int error = n < 0 ? errno : 0;
 
     knows_cpu = knows_cpu && target_cpu(mounted.child, &after);
-    close(fd);
+    if (fd >= 0)
+        close(fd);
     free(buffer);
-    if (error || (total < size && !bench_stopped()))
+    if (bench_stopped())
+        return 0;
+    if (error || total < size)
         return cell_fail(c, "%s: %s", path, error ? strerror(error) : "short");
     cell_sample(c, "mb_s", "MB/s", BETTER_MORE, (double)total / us);
     if (knows_cpu && after - before > 0.1) /* it is counted in hundredths of a second */
